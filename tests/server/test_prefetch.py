@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.clients.computer import Computer, Index
-from support.clients.locking import LOCKS, PYLOCK, REQUIREMENTS, UV_LOCK, Lock
+from support.clients.locking import LOCKS, PYLOCK, UV_LOCK
 from support.distributions.wheels import sdist, wheel
 from support.ports import free_port
 from support.server.calling import call
@@ -24,7 +24,6 @@ from support.server.upstream import Answer, Upstream, upstream
 from support.waiting import wait_for
 
 REPO = "mirror"
-WANTED = ("acme-web", "acme-data")
 
 
 @dataclass
@@ -68,64 +67,77 @@ class Mirror:
         found: dict[str, object] = json.loads(next(line for line in lines if line.startswith('{"repo"')))
         return found
 
-    def pins(self) -> dict[str, str]:
+    def pins(self, prefix: str = "") -> dict[str, str]:
+        """Return the digests of pinned files by name, of the projects that begin so."""
         reply = call(f"{self.server.url}/repo/{REPO}/-/pins/", auth=f"{REPO}:{REPO}-read")
         assert reply.status == 200, reply
-        return {pin["filename"]: pin["sha256"] for pin in reply.json()["pins"]}
+        return {pin["filename"]: pin["sha256"] for pin in reply.json()["pins"] if pin["project"].startswith(prefix)}
 
     def fetched(self) -> list[str]:
         return [name for name in self.index.fetched() if not name.endswith(".metadata")]
 
 
-@pytest.fixture
-def mirrored(tmp_path: Path) -> Iterator[Mirror]:
+@contextlib.contextmanager
+def mirroring(folder: Path) -> Iterator[Mirror]:
     with contextlib.ExitStack() as servers, contextlib.ExitStack() as of_index:
         index = of_index.enter_context(upstream())
-        files = tmp_path / "files"
-        files.mkdir()
-        requires = "Requires-Dist: acme-base>=1.0\n"
-        index.offer("acme-base", wheel(files, "acme-base", "1.0"), wheel(files, "acme-base", "2.0"), core_metadata=True)
-        index.offer("acme-web", wheel(files, "acme-web", extra_metadata=requires), core_metadata=True)
-        data = [wheel(files, "acme-data", extra_metadata=requires), sdist(files, "acme-data")]
-        index.offer("acme-data", *data, core_metadata=True)
-        place = cache_place(tmp_path / "cache")
-        made = Mirror(index, of_index, servers, tmp_path, place, free_port(), None)  # type: ignore[arg-type]
+        place = cache_place(folder / "cache")
+        made = Mirror(index, of_index, servers, folder, place, free_port(), None)  # type: ignore[arg-type]
         made.restart()
         yield made
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
-def test_a_prefetched_lock_installs_while_the_index_is_away(mirrored: Mirror, tmp_path: Path, lock: Lock) -> None:
-    path = lock.write(Computer(tmp_path / "author"), mirrored.client, WANTED)
-    report = mirrored.report(f"--lock={path}")
-    assert (report["problems"], report["notes"], report["pinned"]) == ([], [], report["wanted"])
-    assert sorted(mirrored.fetched()) == sorted(mirrored.pins()), "each file is fetched once, and all are pinned"
-    assert len(mirrored.pins()) == 4
-
-    mirrored.stop_index.close()
-    mirrored.restart()
-    python = lock.install(Computer(tmp_path / "reader"), mirrored.client, path)
-    installed = python.installed()
-    installed.pop("consumer", None)
-    assert installed == {"acme-base": "2.0", "acme-data": "1.0", "acme-web": "1.0"}
-    assert mirrored.report(f"--lock={path}")["present"] == 4
-    assert mirrored.report(f"--lock={path}", "--again")["present"] == 4
-
-    assert mirrored.report(f"--lock={path}", "--unpin")["unpinned"] == 4
-    assert mirrored.pins() == {}
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
+    """Return a mirror that tests share; each uses projects of its own, and stops nothing."""
+    with mirroring(tmp_path_factory.mktemp("mirror")) as made:
+        yield made
 
 
-def test_a_lock_that_names_another_index(mirrored: Mirror, tmp_path: Path) -> None:
+def offer_wanted(mirrored: Mirror, prefix: str) -> tuple[str, str]:
+    """Offer two projects that require a third one, in four files that the newest releases have. Returns their names."""
+    folder = mirrored.folder / f"files-{prefix}"
+    folder.mkdir()
+    base, web, data = (f"{prefix}-{name}" for name in ("base", "web", "data"))
+    requires = f"Requires-Dist: {base}>=1.0\n"
+    mirrored.index.offer(base, wheel(folder, base, "1.0"), wheel(folder, base, "2.0"), core_metadata=True)
+    mirrored.index.offer(web, wheel(folder, web, extra_metadata=requires), core_metadata=True)
+    mirrored.index.offer(data, wheel(folder, data, extra_metadata=requires), sdist(folder, data), core_metadata=True)
+    return web, data
+
+
+def test_prefetched_locks_install_while_the_index_is_away(tmp_path: Path) -> None:
+    with mirroring(tmp_path) as mirrored:
+        paths = []
+        for number, lock in enumerate(LOCKS):
+            wanted = offer_wanted(mirrored, f"set{number}")
+            paths.append(lock.write(Computer(tmp_path / f"author-{number}"), mirrored.client, wanted))
+            report = mirrored.report(f"--lock={paths[-1]}")
+            assert (report["wanted"], report["pinned"], report["problems"], report["notes"]) == (4, 4, [], [])
+        assert sorted(mirrored.fetched()) == sorted(mirrored.pins()), "each file is fetched once, and all are pinned"
+
+        mirrored.stop_index.close()
+        mirrored.restart()
+        for number, lock in enumerate(LOCKS):
+            python = lock.install(Computer(tmp_path / f"reader-{number}"), mirrored.client, paths[number])
+            installed = python.installed()
+            installed.pop("consumer", None)
+            names = {"base": "2.0", "data": "1.0", "web": "1.0"}
+            assert installed == {f"set{number}-{name}": version for name, version in names.items()}
+        flags = [f"--lock={path}" for path in paths]
+        assert mirrored.report(*flags, "--again")["present"] == 12
+        assert mirrored.report(*flags, "--unpin")["unpinned"] == 12
+        assert mirrored.pins() == {}
+
+
+def test_locks_that_name_another_index(mirrored: Mirror, tmp_path: Path) -> None:
     elsewhere = Index(mirrored.index.url, "somebody", "x")
-    for lock in (UV_LOCK, PYLOCK):
-        path = lock.write(Computer(tmp_path / lock.name), elsewhere, WANTED)
-        assert mirrored.url not in path.read_text()
-        report = mirrored.report(f"--lock={path}")
-        assert (report["wanted"], report["problems"]) == (4, [])
-    path = REQUIREMENTS.write(Computer(tmp_path / "requirements"), elsewhere, WANTED)
-    assert mirrored.report(f"--lock={path}")["present"] == 4
-    mirrored.stop_index.close()
-    REQUIREMENTS.install(Computer(tmp_path / "reader"), mirrored.client, path)
+    wanted = offer_wanted(mirrored, "elsewhere")
+    paths = [lock.write(Computer(tmp_path / lock.name), elsewhere, wanted) for lock in (UV_LOCK, PYLOCK)]
+    assert not any(mirrored.url in path.read_text() for path in paths)
+    report = mirrored.report(*(f"--lock={path}" for path in paths))
+    assert (report["wanted"], report["problems"]) == (4, [])
+    assert len(mirrored.pins("elsewhere")) == 4
 
 
 def requirements(folder: Path, *pins: str, name: str = "requirements.txt") -> Path:
@@ -149,18 +161,20 @@ def test_what_was_killed_goes_on_where_it_was(mirrored: Mirror, tmp_path: Path) 
     held = many[20].name
     content = many[20].read_bytes()
     mirrored.index.file_answers[held] = Answer(content, "application/octet-stream", how="held")
+    mirrored.index.go_on.clear()
     lock = requirements(tmp_path, *(f"many-{number}==1.0" for number in range(24)))
     running_command = start(
         "prefetch", mirrored.url, f"--lock={lock}", "--secret_env=WRITE", env={"WRITE": f"{REPO}-write"}
     )
-    wait_for(lambda: len(mirrored.pins()) == 23, "all files but the held one to be pinned")
+    wait_for(lambda: len(mirrored.pins("many-")) == 23, "all files but the held one to be pinned")
     running_command.send_signal(signal.SIGKILL)
     running_command.communicate(timeout=30)
     mirrored.index.go_on.set()
     report = mirrored.report(f"--lock={lock}")
     assert (report["wanted"], report["problems"]) == (24, [])
-    assert len(mirrored.pins()) == 24
-    assert sorted(mirrored.fetched()) == sorted(file.name for file in many), "a file was fetched twice"
+    assert len(mirrored.pins("many-")) == 24
+    fetched = sorted(name for name in mirrored.fetched() if name.startswith("many_"))
+    assert fetched == sorted(file.name for file in many), "a file was fetched twice"
 
 
 def test_platforms_are_chosen(mirrored: Mirror, tmp_path: Path) -> None:
@@ -173,18 +187,19 @@ def test_platforms_are_chosen(mirrored: Mirror, tmp_path: Path) -> None:
     names = [file.name for file in wheels]
     lock = requirements(tmp_path, f"odd==1.0 {hashed(mirrored, *names)}")
     mirrored.report(f"--lock={lock}", "--platform=linux_x86_64", "--python=3.12")
-    assert set(mirrored.pins()) == {names[0]}
+    assert set(mirrored.pins("odd")) == {names[0]}
     mirrored.report(f"--lock={lock}", "--platform=linux", "--platform=windows", "--python=3.12")
-    assert set(mirrored.pins()) == set(names[:2])
+    assert set(mirrored.pins("odd")) == set(names[:2])
     report = mirrored.report(f"--lock={lock}", "--platform=macos")
     assert report["notes"] == ["no file of odd 1.0 is for the chosen platforms"]
     everything = requirements(tmp_path, "odd==1.0", name="unhashed.txt")
     mirrored.report(f"--lock={everything}")
-    assert set(mirrored.pins()) == {*names, "odd-1.0.tar.gz"}
+    assert set(mirrored.pins("odd")) == {*names, "odd-1.0.tar.gz"}
 
 
 def test_what_cannot_be_pinned_is_named(mirrored: Mirror, tmp_path: Path) -> None:
-    file = "acme_base-2.0-py3-none-any.whl"
+    offer_wanted(mirrored, "wrong")
+    file = "wrong_base-2.0-py3-none-any.whl"
     wrong = tmp_path / "uv.lock"
     wrong.write_text(
         "version = 1\n"
@@ -192,35 +207,36 @@ def test_what_cannot_be_pinned_is_named(mirrored: Mirror, tmp_path: Path) -> Non
             f'[[package]]\nname = "{name}"\nversion = "2.0"\n'
             'source = { registry = "https://elsewhere.example/simple" }\n'
             f'wheels = [{{ url = "https://elsewhere.example/{filename}", hash = "sha256:{"0" * 64}" }}]\n'
-            for name, filename in (("acme-base", file), ("missing", "missing-2.0-py3-none-any.whl"))
+            for name, filename in (("wrong-base", file), ("missing", "missing-2.0-py3-none-any.whl"))
         )
     )
-    lock = requirements(tmp_path, f"acme-web==1.0 --hash=sha256:{'0' * 64}", "gone==1.0", "-e .", "numpy>=2")
+    lock = requirements(tmp_path, f"wrong-web==1.0 --hash=sha256:{'0' * 64}", "gone==1.0", "-e .", "numpy>=2")
     report = mirrored.report(f"--lock={wrong}", f"--lock={lock}", status=1)
     problems = "\n".join(map(str, report["problems"]))  # type: ignore[call-overload]
-    assert f"acme-base/{file}: {file} has the SHA-256" in problems
+    assert f"wrong-base/{file}: {file} has the SHA-256" in problems
     assert "missing/missing-2.0-py3-none-any.whl: This repo has no file" in problems
-    assert "the repo shows no file of acme-web 1.0 that the lock means" in problems
+    assert "the repo shows no file of wrong-web 1.0 that the lock means" in problems
     assert "the repo shows no file of gone 1.0 that the lock means" in problems
     assert report["notes"] == [
         "'-e .' does not come from an index, so it is not prefetched",
         "'numpy>=2' is not pinned to one version, so it is not prefetched",
     ]
-    assert mirrored.pins() == {}
-    assert mirrored.fetched() == []
+    assert mirrored.pins("wrong") == {}
+    assert not any(name.startswith("wrong") for name in mirrored.fetched())
 
 
 def test_an_index_that_fails_is_said_and_tried_again_later(mirrored: Mirror, tmp_path: Path) -> None:
-    name = "acme_base-2.0-py3-none-any.whl"
-    lock = requirements(tmp_path, f"acme-base==2.0 {hashed(mirrored, name)}", "acme-web==1.0")
+    offer_wanted(mirrored, "broken")
+    name = "broken_base-2.0-py3-none-any.whl"
+    lock = requirements(tmp_path, f"broken-base==2.0 {hashed(mirrored, name)}", "broken-web==1.0")
     content = mirrored.index.files[name].read_bytes()
     mirrored.index.file_answers[name] = Answer(content[:-1] + b"x", "application/octet-stream")
     report = mirrored.report(f"--lock={lock}", status=1)
     assert len(report["problems"]) == 1  # type: ignore[arg-type]
-    assert set(mirrored.pins()) == {"acme_web-1.0-py3-none-any.whl"}
+    assert set(mirrored.pins("broken")) == {"broken_web-1.0-py3-none-any.whl"}
     del mirrored.index.file_answers[name]
     assert mirrored.report(f"--lock={lock}")["present"] == 1
-    assert name in mirrored.pins()
+    assert name in mirrored.pins("broken")
 
 
 def test_a_huge_lock_costs_little(tmp_path: Path) -> None:
@@ -236,7 +252,8 @@ def test_a_huge_lock_costs_little(tmp_path: Path) -> None:
 
 
 def test_credentials(mirrored: Mirror, tmp_path: Path) -> None:
-    lock = requirements(tmp_path, "acme-web==1.0")
+    offer_wanted(mirrored, "secret")
+    lock = requirements(tmp_path, "secret-web==1.0")
     netrc = tmp_path / "netrc"
     command = ("prefetch", mirrored.url, f"--lock={lock}")
     assert "give the repo's write secret or a token" in finished(start(*command, env={"HOME": str(tmp_path)}), 2)
@@ -251,16 +268,9 @@ def test_credentials(mirrored: Mirror, tmp_path: Path) -> None:
     assert json.loads(finished(start(*command, env={"NETRC": str(netrc)})))["pinned"] == 1
 
 
-def test_a_repo_that_keeps_nothing(tmp_path: Path) -> None:
-    with running(tmp_path / "server") as server:
-        lock = requirements(tmp_path, "six==1.0")
-        command = ("prefetch", server.repo("demo"), f"--lock={lock}", "--secret_env=WRITE")
-        text = finished(start(*command, env={"WRITE": "demo-write"}), 1)
-    assert "This repo keeps no files of other indexes" in text
-
-
 def test_a_person_sees_a_bar(mirrored: Mirror, tmp_path: Path) -> None:
-    lock = requirements(tmp_path, "acme-web==1.0", "acme-data==1.0")
+    offer_wanted(mirrored, "bar")
+    lock = requirements(tmp_path, "bar-web==1.0", "bar-data==1.0")
     command = [PYWHARF, "prefetch", mirrored.url, f"--lock={lock}", "--secret_env=WRITE"]
     status, shown = on_terminal(command, {"WRITE": f"{REPO}-write"})
     assert status == 0, shown

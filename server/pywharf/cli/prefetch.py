@@ -33,6 +33,7 @@ from pywharf.core.os_errors import reason_of
 from pywharf.core.struct_errors import convert
 from pywharf.index.copying.retrying import TRANSIENT, Retrying
 from pywharf.index.ports.cache_store import Pin
+from pywharf.lock_files import Pin as LockPin
 from pywharf.lock_files import read_lock
 from pywharf.lock_files.platforms import Target, parse_platform, tags_of_python
 from pywharf.lock_files.wanted import Resolved, Wanted, WantedFile, resolve, wanted_of
@@ -41,7 +42,7 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 _CREATED: Final = 201
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 4
 _MAX_LOST: Final = 16
 """Files in a row that failed although they were tried several times, after which the server or the index is gone."""
 _MAX_LISTED: Final = 1_000
@@ -74,23 +75,24 @@ class _Run:
         self._retrying = Retrying(attempts=_ATTEMPTS)
         self.problems: list[str] = []
         self.notes: list[str] = []
-        self.pinned = self.present = self.unpinned = 0
+        self.wanted = self.pinned = self.present = self.unpinned = 0
         self._lost = 0
 
-    async def run(self, wanted: Wanted) -> int:
-        """Pin or unpin what is wanted, and return how many files that is."""
+    async def run(self, wanted: Wanted) -> None:
+        """Pin or unpin what is wanted. Raises what ends the run early."""
         self.problems += wanted.problems
         self.notes += wanted.notes
         pins = await self._retrying.run(self._client.pins)
         if self._settings.unpin:
-            return await self._unpin(wanted, pins)
+            await self._unpin(wanted, pins)
+            return
         files = sorted({*wanted.files, *await self._resolved(wanted.open)})
         known = {WantedFile(pin.project, pin.filename, pin.sha256) for pin in pins}
         missing = files if self._settings.again else [file for file in files if file not in known]
+        self.wanted = len(files)
         self.present += len(files) - len(missing)
         self._shown.begin(len(missing))
         await self._each(missing, self._pin)
-        return len(files)
 
     async def _pin(self, file: WantedFile) -> None:
         status = await self._retrying.run(lambda: self._client.pin(file.project, file.filename, file.sha256))
@@ -99,7 +101,7 @@ class _Run:
         else:
             self.present += 1
 
-    async def _unpin(self, wanted: Wanted, pins: Iterable[Pin]) -> int:
+    async def _unpin(self, wanted: Wanted, pins: Iterable[Pin]) -> None:
         """Remove the pins that the locks mean. The pins themselves say what is there, so no page is needed."""
         by_project: defaultdict[ProjectName, list[File]] = defaultdict(list)
         for pin in pins:
@@ -114,17 +116,17 @@ class _Run:
             for file in files
             if (name, file.filename) in named
         )
+        self.wanted = len(named)
         self._shown.begin(len(there))
         await self._each(there, self._unpin_one)
-        return len(named)
 
     async def _unpin_one(self, file: WantedFile) -> None:
         await self._retrying.run(lambda: self._client.unpin(file.project, file.filename))
         self.unpinned += 1
 
-    async def _resolved(self, pins: Iterable[Any]) -> list[WantedFile]:
+    async def _resolved(self, pins: Iterable[LockPin]) -> list[WantedFile]:
         """Return the files that the repo's pages name for pins that a lock does not describe in full."""
-        by_project: defaultdict[ProjectName, list[Any]] = defaultdict(list)
+        by_project: defaultdict[ProjectName, list[LockPin]] = defaultdict(list)
         for pin in pins:
             by_project[pin.project].append(pin)
         files: list[WantedFile] = []
@@ -179,12 +181,11 @@ async def prefetch(
 ) -> PrefetchReport:
     """Pin or unpin what is wanted. Raises InvalidConfigError; other errors become problems of the report."""
     problem: PywharfError | None = None
-    count = 0
     with CopyProgress("Unpinning" if settings.unpin else "Prefetching") as shown:
         async with RepoClient(address, credentials, _context(settings.ca)) as client:
             run = _Run(client, settings, target, shown)
             try:
-                count = await run.run(wanted)
+                await run.run(wanted)
             except InvalidConfigError:
                 raise
             except PywharfError as error:
@@ -192,7 +193,7 @@ async def prefetch(
     ended = () if problem is None else (f"It ended early: {problem}",)
     return PrefetchReport(
         repo=address.repo,
-        wanted=count,
+        wanted=run.wanted,
         pinned=run.pinned,
         present=run.present,
         unpinned=run.unpinned,

@@ -27,6 +27,7 @@ from pywharf.core.errors import (
     StorageFullError,
     UnavailableError,
     UpstreamError,
+    WrongContentError,
 )
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName
@@ -42,9 +43,10 @@ _MAX_PINS_BYTES: Final = 64 * 1024 * 1024
 _MAX_PAGE_BYTES: Final = 64 * 1024 * 1024
 _MAX_ANSWER_BYTES: Final = 64 * 1024
 _LONGEST_S: Final = 6 * 3600.0
-"""Seconds for one file, however often the server asks for patience."""
+"""Seconds for one file, however often the server answers that it is not done."""
 _PAUSE_S: Final = 1.0
 _MAX_RETRY_S: Final = 60
+_WRONG_CONTENT: Final = f"urn:pywharf:problem:{WrongContentError.code}"
 _FULL: Final = HTTPStatus.INSUFFICIENT_STORAGE
 
 
@@ -90,7 +92,7 @@ def credentials_of_netrc(host: str, path: str | None) -> tuple[str, str] | None:
 
 
 class Credentials(Redacted, frozen=True):
-    """What is sent to the server. The password is read anew after a 401, because pods' tokens are replaced in time."""
+    """What is sent to the server. The password is read again after a 401, because pods' tokens expire."""
 
     user: str
     password: Callable[[], str]
@@ -158,7 +160,7 @@ class RepoClient:
             if status != HTTPStatus.ACCEPTED:
                 raise _error(status, body)
             if asyncio.get_running_loop().time() > deadline:
-                raise UnavailableError("It is still being fetched; run the command again.")
+                raise UpstreamError("It is still being fetched; run the command again.")
             await asyncio.sleep(_PAUSE_S)
 
     async def unpin(self, project: ProjectName, filename: str) -> None:
@@ -173,10 +175,10 @@ class RepoClient:
     async def _call(
         self, method: str, url: str, *, most: int = _MAX_ANSWER_BYTES, accept: str = "application/json", **options: Any
     ) -> tuple[int, bytes, str]:
-        """Return status, body and content type. A refused password is read anew once."""
+        """Return status, body and content type. A refused password is read again once."""
         for is_last in (False, True):
-            before = self._header
-            async with self._asked(method, url, accept, options) as response:
+            sent = self._authorization()
+            async with self._asked(method, url, accept, sent, options) as response:
                 if response.status == HTTPStatus.UNAUTHORIZED:
                     body = b""
                 elif response.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -186,7 +188,8 @@ class RepoClient:
                 status, kind = response.status, response.headers.get("Content-Type", "")
             if status != HTTPStatus.UNAUTHORIZED:
                 return status, body, kind
-            self._header = None if self._header == before else self._header
+            if self._header == sent:  # otherwise another call has read it again meanwhile
+                self._header = None
             if is_last or self._credentials is None:
                 break
         raise InvalidConfigError(
@@ -194,16 +197,19 @@ class RepoClient:
             "--secret_env, --secret_file, or in netrc."
         )
 
-    @contextlib.asynccontextmanager
-    async def _asked(
-        self, method: str, url: str, accept: str, options: Mapping[str, Any]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        assert self._session is not None  # noqa: S101 - within the context
+    def _authorization(self) -> str | None:
         if self._header is None and self._credentials is not None:
             self._header = self._credentials.header()
+        return self._header
+
+    @contextlib.asynccontextmanager
+    async def _asked(
+        self, method: str, url: str, accept: str, authorization: str | None, options: Mapping[str, Any]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        assert self._session is not None  # noqa: S101 - within the context
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
-        if self._header is not None:
-            headers["Authorization"] = self._header
+        if authorization is not None:
+            headers["Authorization"] = authorization
         try:
             async with self._session.request(
                 method,
@@ -230,11 +236,11 @@ def _error(status: int, body: bytes) -> PywharfError:
         said = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         said = {}
-    detail = said.get("detail") if isinstance(said, dict) else None
+    detail, kind = (said.get("detail"), said.get("type")) if isinstance(said, dict) else (None, None)
     sentence = _printable(detail if isinstance(detail, str) else "") or f"The server answers {status}."
     if status == _FULL:
         return StorageFullError(sentence)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and kind != _WRONG_CONTENT:
         return UnavailableError(sentence)
     if status == HTTPStatus.FORBIDDEN:
         return ForbiddenError(sentence)

@@ -66,7 +66,7 @@ class BoundedRepository:
         return await self._repository.read_metadata(name, file)
 
     def pinning(self) -> Pinning:
-        """See Repository. Whoever calls it checks the project by the client's grant."""
+        """See Repository. The caller checks the project against the client's grant."""
         return self._repository.pinning()
 
     def stage(self) -> StagedFile:

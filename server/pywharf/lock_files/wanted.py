@@ -1,6 +1,6 @@
 """Which files a lock file's pins mean, for the chosen platforms: as the lock names them, or as a page lists them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -44,7 +44,7 @@ class Resolved(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
-def wanted_of(locks: Iterable[Lock], target: Target) -> Wanted:
+def wanted_of(locks: Sequence[Lock], target: Target) -> Wanted:
     """Return what the locks want for the target. Each file and each pin stands there once."""
     files: dict[WantedFile, None] = {}
     by_page: dict[Pin, None] = {}
@@ -68,6 +68,8 @@ def wanted_of(locks: Iterable[Lock], target: Target) -> Wanted:
                     problems.append(problem)
                 else:
                     files[WantedFile(pin.project, file.filename or "", file.sha256 or "")] = None
+    if not any(lock.pins for lock in locks):
+        problems.append("the locks pin nothing that comes from an index")
     if len(files) > MAX_FILES:
         problems.append(f"the locks name {len(files)} files; {MAX_FILES} are prefetched at most")
     return Wanted(tuple(sorted(files)[:MAX_FILES]), tuple(by_page), tuple(problems), tuple(notes))

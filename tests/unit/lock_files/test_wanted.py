@@ -131,3 +131,8 @@ def test_locks_that_uv_wrote(name: str) -> None:
         assert found.open == ()
         assert {file.project for file in found.files} == {p.project for p in lock.pins}
         assert len(wanted_of([lock], LINUX).files) < len(found.files)
+
+
+def test_locks_without_pins_are_a_problem() -> None:
+    found = wanted_of([Lock((), (Note("numpy", "is not pinned to one version"),))], Target())
+    assert found.problems == ("the locks pin nothing that comes from an index",)

@@ -41,7 +41,7 @@ class Retrying:
             except RateLimitedError as error:
                 if time.monotonic() + error.retry_after_s > limited_until:
                     raise
-                _logger.warning("%s Copying goes on in %d s.", error, error.retry_after_s)
+                _logger.warning("%s It goes on in %d s.", error, error.retry_after_s)
                 self._resume_at = max(self._resume_at, time.monotonic() + max(error.retry_after_s, 1))
             except TRANSIENT as error:
                 attempt += 1

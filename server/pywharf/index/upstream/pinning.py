@@ -28,7 +28,7 @@ _SHARE: Final = 2
 _MAX_RUNNING: Final = 32
 """Files of one repo that are being fetched, or whose outcome nobody asked for yet."""
 LONGEST_WAIT_S: Final = 20.0
-"""Seconds after which a caller is told to ask again: proxies end a request that stays silent for a minute."""
+"""Seconds after which a caller has to ask again: proxies end a request that stays silent for a minute."""
 _OUTCOME_KEPT_S: Final = 300.0
 """Seconds for which the outcome of a fetch waits for a caller that asks again."""
 _FRESH_S: Final = 10.0
@@ -100,6 +100,8 @@ class Pinning:
         self._metadata: dict[Key, Pin] = {}
         """The pins of the files' core metadata, which installers ask for first, by the key of the file."""
         self._bytes = 0
+        self._sorted: tuple[Pin, ...] | None = None
+        """The pins as they are listed; None after a change."""
         self._read_at: float | None = None
         self._changing = asyncio.Lock()
         """Held by the one call that changes pins."""
@@ -110,7 +112,9 @@ class Pinning:
         """Return the repo's pins, sorted by project and file name. Raises BackendUnavailableError."""
         async with self._changing:
             await self._read_if_older(_LISTED_S)
-            return tuple(self._known[key] for key in sorted(self._known))
+            if self._sorted is None:
+                self._sorted = tuple(self._known[key] for key in sorted(self._known))
+            return self._sorted
 
     async def pin(
         self, project: ProjectName, filename: str, sha256: str, wait_s: float = LONGEST_WAIT_S
@@ -167,7 +171,7 @@ class Pinning:
             known = self._known.pop(key, None)
             if known is not None:
                 await self._store.unpin(self._repo, project, filename)
-            self._read_at = None
+            self._read_at = self._sorted = None
             return known is not None
 
     async def aclose(self) -> None:
@@ -224,6 +228,7 @@ class Pinning:
             self._check_room(key, pin.size - (before.size if before is not None else 0))
             await self._store.pin(self._repo, pin)
             pins[key] = pin
+            self._sorted = None
             self._bytes += pin.size - (before.size if before is not None else 0)
 
     def _check_room(self, key: Key, size: int) -> None:
@@ -241,7 +246,7 @@ class Pinning:
         if self._read_at is not None and self._clock() - self._read_at < seconds:
             return
         pins = await self._store.pins(self._repo)
-        self._known, self._metadata = {}, {}
+        self._known, self._metadata, self._sorted = {}, {}, None
         for pin in pins:
             if pin.filename.endswith(METADATA_SUFFIX):
                 self._metadata[pin.project, pin.filename.removesuffix(METADATA_SUFFIX)] = pin

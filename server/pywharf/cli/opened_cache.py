@@ -44,7 +44,12 @@ async def opened_cache(
         await stack.enter_async_context(_running(upkeep))
         fetcher = await stack.enter_async_context(UpstreamFiles(user_agent, egress_of(settings.allowed_endpoints)))
         files = await stack.enter_async_context(
-            KeptFiles(store, fetcher, CountsForUpkeep(metrics.cached_files, upkeep), max_spool_bytes=config.max_bytes)
+            KeptFiles(
+                store,
+                fetcher,
+                CountsForUpkeep(metrics.cached_files, upkeep),
+                max_spool_bytes=config.max_spool_bytes or config.max_bytes,
+            )
         )
         yield UpstreamCache(store, config.max_bytes, keep_pages_s, pages, files)
 

@@ -32,6 +32,9 @@ class CacheConfig(
     keep_pages: Annotated[int, Meta(ge=60, le=315_360_000)] = DEFAULT_KEEP_PAGES_S
     """Seconds that a page is served while its index fails, counted from when the index last confirmed it."""
 
+    max_spool_bytes: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    """Bytes on this machine's disk of all files that a worker is fetching; None: as `max_bytes`."""
+
     def __post_init__(self) -> None:
         """Check the forms of the fields. Raises ValueError."""
         verify_forms(self)

@@ -82,7 +82,11 @@ async def _up(options: UpOptions) -> None:
         async with Schedules(options.root) as schedules:
             session = Session(options, delivery, schedules)
             started = await session.start()
-            await asyncio.to_thread(delivery.write_cache, _cache_limits(started))
+            try:
+                await asyncio.to_thread(delivery.write_cache, _cache_limits(started))
+            except OSError as error:
+                msg = f"The cache's configuration cannot be written ({reason_of(error)})."
+                raise click.ClickException(msg) from error
             settings = ServerSettings(
                 root=str(options.root),
                 host=options.host,

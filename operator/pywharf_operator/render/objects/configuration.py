@@ -75,7 +75,7 @@ def configuration(verdict: ServerVerdict, environment: Environment) -> Configura
             {
                 REPOS_KEY: repos_text(_owners(verdict)),
                 IDENTITY_KEY: identity,
-                CACHE_KEY: cache_text(verdict.server.spec.cache),
+                CACHE_KEY: cache_text(verdict.server),
             },
         ),
         digest=_digest(config, admin_secret),

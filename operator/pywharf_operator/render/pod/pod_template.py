@@ -1,7 +1,6 @@
 """The pod template of a server: a restricted pod that holds only its configuration and its volume."""
 
 from collections.abc import Mapping
-from decimal import Decimal
 from math import ceil
 from typing import Final
 
@@ -11,7 +10,11 @@ from pywharf_operator.render.objects.cache import (
     CACHE_MOUNT,
     CACHE_SECRET_FOLDER,
     CACHE_SECRET_KEY,
+    CACHE_SPOOL_FOLDER,
+    CACHE_SPOOL_SIZE,
     cache_digest,
+    share_of_node_disk,
+    spools_on_node,
 )
 from pywharf_operator.render.objects.config_map import ADMIN_SECRET_KEY, CONFIG_KEY
 from pywharf_operator.render.objects.credentials import MAX_SHARDS, shard_name
@@ -59,7 +62,17 @@ OWN_VOLUMES: Final = frozenset(
     }
 )
 _OWN_FOLDERS = frozenset(
-    {ROOT, TMP, CREDENTIALS_FOLDER, SESSION_FOLDER, TLS_FOLDER, API_FOLDER, CACHE_MOUNT, CACHE_SECRET_FOLDER}
+    {
+        ROOT,
+        TMP,
+        CREDENTIALS_FOLDER,
+        SESSION_FOLDER,
+        TLS_FOLDER,
+        API_FOLDER,
+        CACHE_MOUNT,
+        CACHE_SECRET_FOLDER,
+        CACHE_SPOOL_FOLDER,
+    }
 )
 _OF_ANY_POD = frozenset({"configMap", "projected", "secret"})
 """Types of volumes that are the same in each pod of the namespace, on any node."""
@@ -80,9 +93,6 @@ _RESOURCES: Final = {
 _OTHER_DISK_GI: Final = 4
 """GiB that a container may take on its node's disk besides uploads in progress: for its log and its temporary files."""
 _GI: Final = 1024**3
-_MOST_BYTES: Final = Decimal(2**53)
-_USABLE: Final = Decimal("0.9")
-"""Fraction of the staging folder that uploads may take. A kubelet evicts the pod past the whole, counting in blocks."""
 
 
 def claim_name(server: PackageServer) -> str | None:
@@ -201,7 +211,7 @@ def _template(server: PackageServer, environment: Environment) -> Manifest:
             _spread(server, key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
         ]
     cache = server.spec.cache
-    read_at_start = {} if cache is None else {"annotations": {CACHE_ANNOTATION: cache_digest(cache)}}
+    read_at_start = {} if cache is None else {"annotations": {CACHE_ANNOTATION: cache_digest(server)}}
     return {"metadata": pod_metadata(server, read_at_start), "spec": spec}
 
 
@@ -231,15 +241,14 @@ def _container(server: PackageServer, environment: Environment) -> Manifest:
 def _resources(server: PackageServer) -> Mapping[str, Mapping[str, str]]:
     """Return what a replica asks for and may use, if its server does not say."""
     limit = server.spec.staging.size_limit if claim_name(server) is None else DEFAULT_STAGING_SIZE
-    size = ceil((quantity(limit) or 0) / _GI) + _OTHER_DISK_GI
+    spool = quantity(CACHE_SPOOL_SIZE) if spools_on_node(server) else None
+    size = ceil(((quantity(limit) or 0) + (spool or 0)) / _GI) + _OTHER_DISK_GI
     return {**_RESOURCES, "limits": {**_RESOURCES["limits"], "ephemeral-storage": f"{size}Gi"}}
 
 
 def _max_staged_bytes(server: PackageServer) -> int:
     """Return how many bytes uploads may take on a server without a volume, before a kubelet evicts the pod."""
-    own = (server.spec.resources and server.spec.resources.limits) or {}
-    limits = (quantity(server.spec.staging.size_limit), quantity(own.get("ephemeral-storage")))
-    return max(1, int(min(_MOST_BYTES, *(limit for limit in limits if limit is not None)) * _USABLE))
+    return share_of_node_disk(server, server.spec.staging.size_limit)
 
 
 def _arguments(server: PackageServer) -> list[str]:
@@ -319,6 +328,8 @@ def _mounts(server: PackageServer) -> list[Manifest]:
     ]
     if cache_claim_name(server) is not None:
         made.append({"name": _CACHE_VOLUME, "mountPath": CACHE_MOUNT})
+    if spools_on_node(server):
+        made.append({"name": _CACHE_VOLUME, "mountPath": CACHE_SPOOL_FOLDER})
     if _cache_secret(server) is not None:
         made.append({"name": _CACHE_SECRET_VOLUME, "mountPath": CACHE_SECRET_FOLDER, "readOnly": True})
     if server.spec.tls is not None:
@@ -346,6 +357,8 @@ def _volumes(server: PackageServer) -> list[Manifest]:
     ]
     if (cache := cache_claim_name(server)) is not None:
         made.append({"name": _CACHE_VOLUME, "persistentVolumeClaim": {"claimName": cache}})
+    if spools_on_node(server):
+        made.append({"name": _CACHE_VOLUME, "emptyDir": {"sizeLimit": CACHE_SPOOL_SIZE}})
     if (ref := _cache_secret(server)) is not None:
         items = [{"key": ref.key, "path": CACHE_SECRET_KEY}]
         source = {"secretName": ref.name, "defaultMode": FILE_MODE, "items": items}

@@ -48,17 +48,12 @@ def flags_of(server: PackageServer) -> Flags:
 
 
 def _endpoints(server: PackageServer) -> tuple[str, ...]:
-    """Return the server's list with the hosts of its own upstream, feed and cache.
-
-    Its owner names these in other fields.
-    """
+    """Return the server's list with the hosts of its own upstream and feed, which its owner names in other fields."""
     listed = endpoints_of(server)
     upstream, feed = server.spec.upstream, server.spec.advisories
-    store = None if server.spec.cache is None else server.spec.cache.object_store
     own = [
         (upstream.url or DEFAULT_EXTRA_INDEX_URL) if upstream.mode != "None" else None,
         feed.url if feed is not None else None,
-        store.endpoint or None if store is not None else None,
     ]
     hosts = (urlsplit(url).netloc.lower() for url in own if url is not None and allowed_reach(listed, url) is None)
     return (*listed, *dict.fromkeys(hosts))

@@ -144,7 +144,7 @@ def _over_configuration(
     if sum(share.size for share in shares) < LARGE_BYTES // 2:
         return frozenset()
     refused = set(excess(shares, MAX_TEXT_BYTES))
-    beside = identity + cache_text(server.spec.cache)
+    beside = identity + cache_text(server)
     room = MAX_BYTES - len(zlib.compress(beside.encode()))
     budget = int(room * _FILL_FRACTION)
     while True:
@@ -186,7 +186,7 @@ def _fits(server: PackageServer, kept: Sequence[Candidate], folder: str, identit
     others = {
         REPOS_KEY: repos_text(owners),
         IDENTITY_KEY: identity,
-        CACHE_KEY: cache_text(server.spec.cache),
+        CACHE_KEY: cache_text(server),
     }
     made = config_map(server, config, admin_secret_text(with_backend, folder), others)
     return size_of(made) <= MAX_BYTES

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from pywharf.config.cache_config import FileSystemCache, parse_cache_config
 from pywharf_operator.local.up.mounted_config import Delivery
 from pywharf_operator.render import Finding, RenderedServer
 
@@ -40,6 +41,20 @@ def test_private_complete_and_gone():
         assert Path(delivery.credentials_folder, "read").read_text() == "a"
         assert modes(folder) == {(stat.S_IFDIR, 0o700), (stat.S_IFREG, 0o600)}
     assert not folder.exists()
+
+
+def test_the_cache_s_configuration_is_beside_every_set():
+    with Delivery() as delivery:
+        made = objects("one")
+        made.config_map["data"]["cache.toml"] = "for pods"
+        delivery.deliver(made)
+        delivery.write_cache({"max_bytes": 5})
+        path = Path(delivery.cache_config)
+        assert parse_cache_config(path.read_text()) == FileSystemCache(max_bytes=5)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        delivery.deliver(objects("two"))
+        assert path.exists()
+    assert not path.exists()
 
 
 def test_a_set_is_replaced_atomically():

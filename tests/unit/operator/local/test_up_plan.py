@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pywharf.config.cache_config import DEFAULT_MAX_BYTES
 from pywharf.config.repo_config import FileSystemSpec
 from pywharf.config.settings import DEFAULT_EXTRA_INDEX_URL
 from pywharf_operator.local.up.plan import plan
@@ -154,6 +155,36 @@ def test_a_policy_for_a_server_that_no_repo_means_is_reported():
     made = planned(repo("a", "ml"), policy("web"))
     assert made.verdict.policies == ()
     assert ["TargetNotFound" in one for one in made.problems] == [True]
+
+
+def test_there_is_a_cache_without_a_word_about_it():
+    made = planned(server("pywharf"), repo("a", extra=", upstream: {mode: Cached}"))
+    assert (served(made), made.problems, made.notes) == (["a"], (), ())
+    made = planned(repo("a", extra=", upstream: {mode: Cached, sources: [{url: 'http://127.0.0.1:9/simple/'}]}"))
+    assert (served(made), made.problems) == (["a"], ())
+
+
+@pytest.mark.parametrize(
+    ("cache", "limits"),
+    [
+        ("", {"max_bytes": DEFAULT_MAX_BYTES}),
+        (", cache: {s3: {bucket: abc}}", {"max_bytes": DEFAULT_MAX_BYTES}),
+        (", cache: {s3: {bucket: abc}, maxBytes: 5, keepPages: 2d}", {"max_bytes": 5, "keep_pages": 172_800}),
+        (", cache: {fileSystem: {size: 1000}}", {"max_bytes": 800}),
+        (
+            ", cache: {fileSystem: {existingClaim: abc}, keepPages: 2h}",
+            {"max_bytes": DEFAULT_MAX_BYTES, "keep_pages": 7200},
+        ),
+    ],
+)
+def test_of_a_cache_only_its_limits_count(cache, limits):
+    made = planned(server("pywharf", cache))
+    given = made.verdict.server.spec.cache
+    assert given is not None
+    assert given.limits_table() == limits
+    assert made.verdict.accepted.status is True
+    expected = ("of spec.cache only maxBytes and keepPages have an effect in `up`",) if cache else ()
+    assert [any(words in note for note in made.notes) for words in expected] == [True] * len(expected)
 
 
 def test_what_needs_a_cluster_is_noted():

@@ -157,6 +157,7 @@ def test_an_existing_claim_is_mounted_and_none_is_made():
     assert {"name": "cache", "persistentVolumeClaim": {"claimName": "mine"}} in pod_of(made)["spec"]["volumes"]
 
 
+SPOOL = int(16 * 1024**3 * 0.9)
 STORES: dict[str, dict[str, Any]] = {
     "s3": {"bucket": "kept", "prefix": "a/", "region": "eu-west-1"},
     "gcs": {"bucket": "kept"},
@@ -172,7 +173,7 @@ def test_a_cache_in_a_bucket_with_keys(kind):
     config = msgspec.to_builtins(parse_cache_config(text))
     shared = {"endpoint": "http://minio.example:9000", "allow_http": True}
     secret_file = {"secret": {"file": "/etc/pywharf-cache/secret"}}
-    assert config == {"type": kind, **STORES[kind], **shared, **secret_file}
+    assert config == {"type": kind, **STORES[kind], **shared, **secret_file, "max_spool_bytes": SPOOL}
     pod = pod_of(made)["spec"]
     volume = {
         "secretName": "keys",
@@ -183,7 +184,9 @@ def test_a_cache_in_a_bucket_with_keys(kind):
     mount = {"name": "cache-secret", "mountPath": "/etc/pywharf-cache", "readOnly": True}
     assert mount in pod["containers"][0]["volumeMounts"]
     (endpoints,) = [arg for arg in pod["containers"][0]["args"] if arg.startswith("--allowed_endpoints=")]
-    assert endpoints.endswith(",minio.example:9000")
+    assert "minio" not in endpoints  # no repo, and no redirect, may lead there
+    assert {"name": "cache", "mountPath": "/var/lib/pywharf/upstream-cache"} in pod["containers"][0]["volumeMounts"]
+    assert {"name": "cache", "emptyDir": {"sizeLimit": "16Gi"}} in pod["volumes"]
 
 
 @pytest.mark.parametrize("kind", STORES)
@@ -191,7 +194,7 @@ def test_a_cache_in_a_bucket_with_the_pods_identity(kind):
     """The metadata service is open to the server's pods alone, not to Jobs of repos that were lent nothing."""
     made = rendered(server(cache={kind: STORES[kind]}), repo())
     config = msgspec.to_builtins(parse_cache_config(texts_of(made.config_map)["cache.toml"]))
-    assert config == {"type": kind, **STORES[kind], "ambient_identity": True}
+    assert config == {"type": kind, **STORES[kind], "ambient_identity": True, "max_spool_bytes": SPOOL}
     policies = of_kind(made, "NetworkPolicy")
     assert policies["pywharf"]["spec"]["egress"] == [{}]
     assert policies["pywharf-index"]["spec"]["egress"] != [{}]
@@ -203,6 +206,20 @@ def test_a_cache_in_a_bucket_with_the_pods_identity(kind):
 def test_otherwise_the_metadata_service_stays_blocked(cache):
     policies = of_kind(rendered(server(cache=cache)), "NetworkPolicy")
     assert policies["pywharf"]["spec"]["egress"] == policies["pywharf-index"]["spec"]["egress"] != [{}]
+
+
+def test_uploads_and_fetched_files_share_the_limit_of_the_node_s_disk():
+    """Otherwise a kubelet would evict the pod."""
+    limits = {"resources": {"limits": {"ephemeral-storage": "8Gi"}}}
+    for cache, share in ((None, 8), ({"s3": {"bucket": "abc"}}, 4)):
+        made = rendered(server(storage=None, cache=cache, **limits))
+        (container,) = pod_of(made)["spec"]["containers"]
+        most = int(share * 1024**3 * 0.9)
+        assert f"--max_staged_bytes={most}" in container["args"]
+        text = texts_of(made.config_map).get("cache.toml", "")
+        assert not text or tomllib.loads(text)["max_spool_bytes"] == most
+    (container,) = pod_of(rendered(server(storage=None, cache={"s3": {"bucket": "abc"}})))["spec"]["containers"]
+    assert container["resources"]["limits"]["ephemeral-storage"] == "36Gi"  # twice 16, and 4 for what else there is
 
 
 def test_a_change_of_the_cache_starts_new_pods_and_one_of_repos_does_not():

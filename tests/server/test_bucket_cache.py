@@ -155,10 +155,10 @@ async def test_an_eviction_that_breaks_off_is_completed_by_the_other_server(s3, 
             upkeeps = [Upkeep(store, 9_500, 7 * 86400.0, one) for store, one in zip(opened, shown, strict=True)]
             for number in range(12):
                 await keep(opened[number % 2], os.urandom(1000))
-            proxy.faults = [StoreFault("POST", "[?]delete", 403, times=1)]
+            proxy.faults = [StoreFault("POST", "[?]delete", 403, times=8)]
             with pytest.raises(BackendUnavailableError):
                 await upkeeps[0].check()
-            proxy.faults = []
+            assert len(await kept(opened[1])) == 12
             await upkeeps[1].check()
-            await upkeeps[0].check()
-            assert len(await kept(opened[1])) == 8
+            assert len(await kept(opened[0])) == 8
+            assert [one.evicted for one in shown] == [0, 4]

@@ -119,7 +119,10 @@ class CacheFiles:
             yield [last]
 
     async def remove(self, digests: Sequence[str]) -> None:
-        """See CacheStore.remove. Notes are removed first, so that a crash leaves none without its file."""
+        """See CacheStore.remove. Notes are removed first, so that a crash leaves none without its file.
+
+        After an error, no removal is still under way when it is raised: the caller may release its lock.
+        """
 
         async def remove(sha256: str) -> None:
             self._found.forget(sha256)
@@ -129,7 +132,10 @@ class CacheFiles:
             self._found.forget(sha256)  # found meanwhile
 
         for start in range(0, len(digests), _CONCURRENT):
-            await asyncio.gather(*(remove(sha256) for sha256 in digests[start : start + _CONCURRENT]))
+            some = [remove(sha256) for sha256 in digests[start : start + _CONCURRENT]]
+            for result in await asyncio.gather(*some, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
 
     async def abouts(self, digests: Sequence[str]) -> Mapping[str, About]:
         """See CacheStore.abouts. It costs a request for each."""

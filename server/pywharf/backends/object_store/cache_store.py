@@ -53,6 +53,9 @@ class BucketCache:
     async def keep(self, sha256: str, path: Path, about: About) -> None:
         await (await self._open()).files.keep(sha256, path, about)
 
+    async def free_bytes(self) -> int | None:
+        return None
+
     async def note_use(self, sha256: str) -> None:
         await (await self._open()).files.note_use(sha256)
 

@@ -268,7 +268,7 @@ async def test_pins_that_servers_make_concurrently_are_all_kept(store, other):
 
 async def test_a_pin_holds_any_name(store, other):
     name = "acme-1.0+lokal.ünïcode_äß-" + "x" * 180 + ".whl"
-    odd = Pin(ACME, name, digest_of(b"odd"), 2**40, digest_of(b"metadata"))
+    odd = Pin(ACME, name, digest_of(b"odd"), 2**40)
     await store.pin(TEAM, odd)
     assert await other.pins(TEAM) == (odd,)
 

@@ -1,4 +1,4 @@
-"""Downloads through a whole server in mode Cached: what clients of a repo see, and a server that is killed meanwhile."""
+"""Downloads through a whole server in mode Cached: what clients see, and what a server that is killed leaves."""
 
 import contextlib
 import hashlib

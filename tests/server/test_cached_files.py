@@ -13,9 +13,8 @@ import pytest
 from pywharf.backends.file_system.cache_store import FileSystemCacheStore
 from pywharf.core.errors import BackendUnavailableError, NotFoundError, PywharfError, StorageFullError, UpstreamError
 from pywharf.index.ports import About
-from pywharf.index.upstream import file_fetch, kept_files, leases
+from pywharf.index.upstream import file_fetch
 from pywharf.index.upstream.source import SourceCredentials
-from pywharf.index.upstream.spool import WITHHELD
 from support.server.cached_files import ACME, CachedFiles, cached_files, get
 from support.server.file_upstream import FileUpstream, Offered
 from support.waiting import until
@@ -29,8 +28,9 @@ OTHER_DIGEST = "0" * 64
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FileUpstream]:
-    async with FileUpstream().serving() as running:
-        yield running
+    index = FileUpstream()
+    async with index.serving():
+        yield index
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ async def test_a_file_whose_size_the_page_does_not_say(server, session, announce
     assert server.upstream.asked[NAME] == 1
 
 
-WRONG = {
+WRONG: dict[str, tuple[Offered, dict[str, object]]] = {
     "cut": (Offered(CONTENT, "cut"), {}),
     "digest": (Offered(CONTENT), {"sha256": OTHER_DIGEST}),
     "digest and no size": (Offered(CONTENT, announced=False), {"sha256": OTHER_DIGEST, "size": None}),
@@ -253,7 +253,8 @@ async def test_credentials_go_to_the_index_alone(server, session):
     server.offer(NAME, Offered(SMALL))
     assert (await get(session, url(server))).body == SMALL
     assert server.upstream.headers[-1]["Authorization"] == "Basic dXNlcjpwYXNz"
-    async with FileUpstream().serving() as elsewhere:
+    elsewhere = FileUpstream()
+    async with elsewhere.serving():
         elsewhere.offered["other"] = Offered(SMALL)
         host = elsewhere.url.split("/")[2]
         async with cached_files(
@@ -270,8 +271,8 @@ async def test_credentials_go_to_the_index_alone(server, session):
 
 async def test_a_file_over_the_repos_limit_is_not_fetched(server, store, session):
     server.max_bytes = MIB
-    for changes in ({}, {"size": None}):
-        server.offer(NAME, Offered(CONTENT), **changes)
+    for size in (len(CONTENT), None):
+        server.offer(NAME, Offered(CONTENT), size=size)
         assert (await get(session, url(server))).status == 502
     server.offer(NAME, Offered(CONTENT, "endless"), size=None)
     got = await get(session, url(server))
@@ -409,26 +410,6 @@ async def test_a_replica_that_cannot_wait_fetches_the_file_itself(upstream, tmp_
     assert upstream.asked[NAME] == 2
 
 
-async def test_a_lock_is_renewed_while_a_file_is_fetched_and_then_released(upstream, tmp_path, session, monkeypatch):
-    monkeypatch.setattr(leases, "LEASE_S", 0.5)
-    monkeypatch.setattr(leases, "_RENEWED_S", 0.05)
-    offered = Offered(CONTENT, "gated")
-    async with replicas(upstream, tmp_path, offered) as (one, other):
-        slow = asyncio.create_task(get(session, url(one)))
-        await until(lambda: upstream.asked[NAME] == 1, "one fetches")
-        locked = FileSystemCacheStore(tmp_path)
-        digest = one.records[NAME].sha256
-        for _ in range(20):
-            await asyncio.sleep(0.05)
-            if taken := await locked.lock(digest, 0.01):
-                break
-        assert not taken or other.counted.misses == 0
-        offered.gate.set()
-        assert (await slow).body == CONTENT
-        await until(lambda: one.counted.fetches["fetched"] == 1, "the file is kept")
-        await locked.aclose()
-
-
 async def test_metadata_is_fetched_verified_and_kept(server, store):
     raw = b"Metadata-Version: 2.1\nName: acme\n"
     digest = server.offer(f"{NAME}.metadata", Offered(raw)).sha256
@@ -491,5 +472,3 @@ async def test_a_silent_upstream_is_given_up(upstream, store, session, monkeypat
         server.offer("stalled", Offered(CONTENT[::-1], "gated"))
         assert not (await get(session, url(server, "stalled"))).whole
         assert server.counted.fetches == {"timeout": 2}
-    assert WITHHELD < len(CONTENT) // 2
-    assert kept_files.MAX_FILE_BYTES > 0

@@ -122,6 +122,8 @@ def test_without_the_index_pages_and_files_stay_and_others_are_away(tmp_path):
             assert len(digests(page(server, "foo"))) == 2
             reply = call(f"{server.repo()}foo/{file.name}", auth="demo:demo-read")
             assert (reply.status, reply.body) == (200, file.read_bytes())
+            kept = f"*{hashlib.sha256(reply.body).hexdigest()}*"
+            wait_for(lambda: any(server.root.rglob(kept)), "the file to be kept, which clients may have earlier")
     with running(tmp_path, [*flags, "--internal_port=0"]) as server:
         shown = page(server, "foo")
         assert len(digests(shown)) == 2

@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 from cachetools import LRUCache
 
-from pywharf.core.errors import NotFoundError
+from pywharf.core.errors import NotFoundError, UpstreamError
 from pywharf.core.model import File, Project
-from pywharf.core.names import ProjectName
+from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports import Backend
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.threads import within
@@ -40,13 +40,15 @@ class UpstreamPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class Lookups:
     """The lookups of one repo."""
 
-    def __init__(self, backend: Backend, upstream: UpstreamPolicy, shared: SharedResources) -> None:
+    def __init__(self, repo: RepoName, backend: Backend, upstream: UpstreamPolicy, shared: SharedResources) -> None:
+        self._repo = repo
         self.upstream = upstream
         self._backend = backend
         self._ask: Ask = shared.extra_index.project
         self._ask_for_file: Ask = shared.extra_index.project
-        if upstream.is_cached and shared.cache is not None:
-            self._ask, self._ask_for_file = shared.cache.pages.project, shared.cache.pages.project_of_file
+        self._kept = shared.cache.pages if upstream.is_cached and shared.cache is not None else None
+        if self._kept is not None:
+            self._ask, self._ask_for_file = self._kept.project, self._kept.project_of_file
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
         self._missing: LRUCache[ProjectName, float] = LRUCache(_MAX_MISSING)
         """Names that the storage did not have lately, with the monotonic time until which that counts."""
@@ -88,6 +90,12 @@ class Lookups:
             return await first_answer(ask, self.upstream.sources, name)
         except NotFoundError:
             return None
+        except UpstreamError:
+            sources = self.upstream.sources
+            pinned = await self._kept.pinned_answer(self._repo, sources, name) if self._kept is not None else None
+            if pinned is None:
+                raise
+            return pinned
 
     async def with_sizes(self, project: Project) -> Project:
         """Add the sizes that the original did not record; a JSON page omits a file without a size."""

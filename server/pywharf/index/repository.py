@@ -72,7 +72,7 @@ class Repository:
         self._max_file_bytes = max_file_bytes
         self._shared = shared
         self._policies = PoliciesInForce(name, shared.advisories, shared.clock, shared.evaluations)
-        lookups = Lookups(backend, upstream, shared)
+        lookups = Lookups(name, backend, upstream, shared)
         self._project_pages = RepoPages(name, follower, lookups, self._policies, shared)
         self._files = RepoFiles(
             backend, follower, lookups, self._policies, shared=shared, max_file_bytes=max_file_bytes

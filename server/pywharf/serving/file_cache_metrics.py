@@ -1,5 +1,6 @@
 """The metrics of files of other indexes that the server caches."""
 
+from functools import cached_property
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
@@ -12,7 +13,7 @@ class FileCacheMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         own: dict[str, Any] = {"registry": registry}
-        requests = Counter(
+        self._requests = Counter(
             "pywharf_cache_file_requests",
             "Requests for files and core metadata of other indexes; hit: the cache had it, miss: it had to be fetched.",
             ["result"],
@@ -33,10 +34,15 @@ class FileCacheMetrics:
             ["reason"],
             **own,
         )
-        # A hit is as cheap as a file of a repo's own: no labels are looked up.
-        self._hits, self._misses = requests.labels("hit"), requests.labels("miss")
-        self._hit_bytes = self._bytes.labels("cache")
-        self._fetched_bytes = self._bytes.labels("upstream")
+
+    @cached_property
+    def _hits(self) -> Counter:
+        """The counter of hits. Looking its label up would cost each hit more than counting it."""
+        return self._requests.labels("hit")
+
+    @cached_property
+    def _hit_bytes(self) -> Counter:
+        return self._bytes.labels("cache")
 
     def found(self, size: int) -> None:
         """Count a request for a file of so many bytes that was kept."""
@@ -45,12 +51,12 @@ class FileCacheMetrics:
 
     def missed(self) -> None:
         """Count a request for a file that was not kept."""
-        self._misses.inc()
+        self._requests.labels("miss").inc()
 
     def fetched(self, result: FetchResult, size: int) -> None:
         """Count one fetch, with the bytes that came."""
         self._fetches.labels(result).inc()
-        self._fetched_bytes.inc(size)
+        self._bytes.labels("upstream").inc(size)
 
     def passed_through(self, reason: PassReason) -> None:
         """Count a file that clients got but that is not kept, or was not fetched by one server for all."""

@@ -9,6 +9,7 @@ from pywharf.core.names import ProjectName, normalize
 from pywharf.core.negotiation import PageFormat, accepts_gzip, negotiate
 from pywharf.index.bounded_repository import SeenRepository
 from pywharf.index.page_cache import Page
+from pywharf.index.repo_files import UpstreamFile
 from pywharf.web.auth import authorize
 from pywharf.web.file_response import send
 from pywharf.web.keys import SERVED_FILES
@@ -145,4 +146,6 @@ async def _metadata(
     }
     if _matches(request, headers["ETag"]):
         return web.Response(status=304, headers=headers)
+    if request.method == hdrs.METH_HEAD and isinstance(found, UpstreamFile):
+        return web.Response(headers=headers)  # nothing is fetched for a size
     return web.Response(body=await repository.read_metadata(name, found), headers=headers)

@@ -62,7 +62,7 @@ class FileUpstream:
         self._pages[project] = {"meta": {"api-version": "1.1"}, "name": project, "files": [entry]}
 
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator["FileUpstream"]:
+    async def serving(self) -> AsyncIterator[None]:
         """Serve within the context, on a free port."""
         app = web.Application()
         app.router.add_get("/files/{name}", self._file)
@@ -72,7 +72,7 @@ class FileUpstream:
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/simple/"
-            yield self
+            yield
         finally:
             await runner.cleanup()
 

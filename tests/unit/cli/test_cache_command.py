@@ -31,9 +31,8 @@ def in_store(root: Path, do: Callable[[FileSystemCacheStore], Awaitable[Any]]) -
     return asyncio.run(run())
 
 
-def pin(content: bytes, filename: str, metadata: bytes | None = None) -> Pin:
-    digest = "" if metadata is None else digest_of(metadata)
-    return Pin(ProjectName(filename.split("-", maxsplit=1)[0]), filename, digest_of(content), len(content), digest)
+def pin(content: bytes, filename: str) -> Pin:
+    return Pin(ProjectName("torch"), filename, digest_of(content), len(content))
 
 
 @pytest.fixture
@@ -46,7 +45,8 @@ def root(tmp_path: Path) -> Path:
         await keep(store, b"six", about(SIX, "six"))
         await keep(store, b"odd", about("odd-1\x1b[31m.tar.gz", "odd"))
         for repo in (TEAM, OTHER):
-            await store.pin(repo, pin(b"torch", TORCH, b"metadata"))
+            await store.pin(repo, pin(b"torch", TORCH))
+            await store.pin(repo, pin(b"metadata", f"{TORCH}.metadata"))
 
     in_store(tmp_path, fill)
     return tmp_path
@@ -130,16 +130,16 @@ def test_pinned_files_stay(root):
 
 def test_pinned_files_are_removed_with_their_pins(root):
     removed = json.loads(run("remove", root, "--project=torch", "--yes", "--pinned").stdout)
-    assert removed == {"files": 2, "bytes": 13, "pins": 2, "pinned": 0}
+    assert removed == {"files": 2, "bytes": 13, "pins": 4, "pinned": 0}
     assert (left(root), pins(root)) == (digests(b"six", b"odd"), {})
 
 
 def test_what_another_repo_has_pinned_stays(root):
     removed = json.loads(run("remove", root, "--repo=team-a", "--yes", "--pinned").stdout)
-    assert removed == {"files": 0, "bytes": 0, "pins": 1, "pinned": 2}
+    assert removed == {"files": 0, "bytes": 0, "pins": 2, "pinned": 2}
     assert pins(root).keys() == {OTHER}
     removed = json.loads(run("remove", root, "--repo=team-b", "--yes", "--pinned").stdout)
-    assert removed == {"files": 2, "bytes": 13, "pins": 1, "pinned": 0}
+    assert removed == {"files": 2, "bytes": 13, "pins": 2, "pinned": 0}
     assert (left(root), pins(root)) == (digests(b"six", b"odd"), {})
 
 

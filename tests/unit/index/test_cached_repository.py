@@ -19,7 +19,7 @@ from pywharf.core.policy.model import Cooldown, Deny, Policy, PolicyDocument
 from pywharf.index import lookups
 from pywharf.index.follower import Follower
 from pywharf.index.lookups import UpstreamPolicy
-from pywharf.index.ports import RedirectContent
+from pywharf.index.ports import Pin, RedirectContent
 from pywharf.index.ports.served_content import ServedContent
 from pywharf.index.repo_files import UpstreamFile
 from pywharf.index.repository import Repository
@@ -78,7 +78,7 @@ class Repo:
         self.store = CACHES["file_system"](folder)()
         health = SourceHealth()
         self.pages = KeptPages(self.other, self.store, 1_000.0, NoMetrics(), health)
-        cache: Any = UpstreamCache(self.store, self.pages, self.files, 10**9, 1_000.0)  # type: ignore[arg-type]
+        cache: Any = UpstreamCache(self.store, 10**9, 1_000.0, self.pages, self.files)  # type: ignore[arg-type]
         self.served = Repository(
             NAME,
             self.backend,
@@ -291,6 +291,27 @@ async def test_files_of_the_source_that_answers_alone(opened):
     assert isinstance(found, UpstreamFile)
     assert found.source.url == URL
     assert repo.other.asked == ["http://127.0.0.1:2/simple/foo/", f"{URL}foo/"]
+
+
+async def test_what_is_pinned_is_served_although_an_earlier_source_is_away(opened):
+    """That one said when the file was pinned that it has no such project; nobody else's name depends on that."""
+    first = Source(url="http://127.0.0.1:2/simple/")
+    repo = await opened(first, Source(url=URL))
+    repo.other.add("bar", "bar-1.0.zip")
+    bar = ProjectName("bar")
+    for name in (FOO, bar):
+        assert await repo.served.project_page(name, JSON)
+    await repo.store.pin(NAME, Pin(FOO, THEIRS, A, 1))
+    await repo.store.pin(NAME, Pin(bar, "bar-1.0.zip", B, 1))
+    await repo.pages.aclose()
+    repo.pages._held.clear()  # noqa: SLF001 - as after a restart
+    repo.pages._absent.clear()  # noqa: SLF001
+    repo.other.fault = UpstreamUnreachableError("away")
+    repo.served._project_pages._recent.clear()  # noqa: SLF001
+    assert await repo.shown() == [THEIRS]
+    assert (await repo.served.find_file(FOO, THEIRS)).sha256 == A
+    with pytest.raises(UpstreamAwayError):
+        await repo.served.find_file(bar, "bar-1.0.zip")  # the pin is of another content
 
 
 async def test_a_file_that_is_newer_than_the_kept_page_is_found(opened, monkeypatch):

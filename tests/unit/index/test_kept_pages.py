@@ -361,6 +361,39 @@ async def test_a_file_keeps_its_first_digest(replica, other, store):
         assert {f.filename: f.sha256 for f in project.files} == {"foo-1.0.zip": A, "foo-2.0.zip": B}
 
 
+async def test_the_first_digest_is_that_which_any_replica_saw_first(replica, other, store):
+    await replica.files()
+    second = await another(replica, store)
+    await second.files()
+    other.add("foo", "foo-1.0.zip", "foo-2.0.zip")
+    other.etags["foo"] = '"2"'
+    replica.clock.now += 61
+    assert await second.files() == ["foo-1.0.zip", "foo-2.0.zip"]
+    await second.pages.aclose()
+    other.add("foo", "foo-1.0.zip", "foo-2.0.zip", sha256=B)
+    other.etags["foo"] = '"3"'
+    replica.clock.now += 61
+    project = await replica.pages.project(SOURCE, FOO)
+    assert project is not None
+    assert {f.sha256 for f in project.files} == {A}
+
+
+async def test_a_page_that_is_too_old_is_worth_waiting_for(store, other):
+    replica = Replica(store, other, Clock())
+    replica.pages = KeptPages(
+        other, store, KEEP_S, replica.counted, replica.health, clock=replica.clock, monotonic=replica.clock, wait_s=0.0
+    )
+    await _first(replica)
+    replica.clock.now += KEEP_S + 1
+    other.answers.clear()
+    asking = asyncio.create_task(replica.files())
+    await until(lambda: len(other.asked) == 2)
+    other.answers.set()
+    assert await asking == ["foo-1.0.zip"]
+    assert not replica.counted.pages["stale"]
+    await replica.pages.aclose()
+
+
 # --- who may see it ----------------------------------------------------------------------------------------------
 
 

@@ -121,6 +121,25 @@ async def test_pinned_files_stay_for_every_repo(server):
     assert set(await kept(one.store)) == {digests[5], digests[4]}
 
 
+async def test_a_file_that_is_pinned_during_an_eviction_stays(server):
+    one = server(max_bytes=300)
+    digests = [await one.keep(bytes([n]) * 100, age_s=n * HOUR) for n in range(6)]
+    list_, listings = one.store.kept, 0
+
+    async def listing() -> AsyncIterator[Sequence[KeptFile]]:
+        nonlocal listings
+        listings += 1
+        async for portion in list_():
+            yield portion
+        if listings == 2:
+            await one.store.pin(RepoName("team-a"), Pin(ProjectName("acme"), "f", digests[5], 100))
+
+    one.store.kept = listing
+    await one.upkeep.check()
+    assert set(await kept(one.store)) == {digests[0], digests[1], digests[5]}
+    assert one.shown.usage == (3, 300, 0)
+
+
 async def test_pages_count_and_only_files_make_room_for_them(server):
     one = server(max_bytes=1000)
     digests = [await one.keep(bytes([n]) * 100, age_s=n * HOUR) for n in range(9)]
@@ -220,16 +239,6 @@ async def test_the_cache_leaves_room_on_its_volume_to_others(server, clock):
     await one.upkeep.check()
     assert set(await kept(one.store)) == set(digests[:8])
     assert one.shown.reasons == {"full"}
-
-
-async def test_metadata_stays_with_its_pinned_file(server):
-    one = server(max_bytes=100)
-    metadata = await one.keep(b"m" * 90, age_s=9 * HOUR)
-    pinned = await one.keep(b"p" * 90, age_s=9 * HOUR)
-    await one.keep(b"o" * 90)
-    await one.store.pin(RepoName("team-a"), Pin(ProjectName("acme"), "f", pinned, 90, metadata))
-    await one.upkeep.check()
-    assert set(await kept(one.store)) == {pinned, metadata}
 
 
 async def test_old_pages_are_removed_but_for_those_of_pinned_files(server, clock):

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -65,17 +65,15 @@ class CacheFiles:
         """Return what `scan` takes."""
         return shards(self._files)
 
-    def scan(self, shard: str) -> list[KeptFile]:
-        """Return the kept files of one shard."""
-        found: list[KeptFile] = []
+    def scan(self, shard: str) -> Generator[KeptFile, None, None]:
+        """Yield the kept files of one shard."""
         for entry in entries(self._files, shard):
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # removed meanwhile
                 continue
             if stat.S_ISREG(status.st_mode):
-                found.append(KeptFile(entry.name, status.st_size, status.st_mtime))
-        return found
+                yield KeptFile(entry.name, status.st_size, status.st_mtime)
 
     def abouts(self, digests: Sequence[str]) -> dict[str, About]:
         """Return where files came from, as far as that is known."""

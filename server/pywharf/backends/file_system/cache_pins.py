@@ -39,7 +39,6 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     sha256: str | None = None
     """None: the file is not pinned any longer."""
     size: int = 0
-    metadata_sha256: str = ""
 
 
 class _Read(msgspec.Struct):
@@ -173,8 +172,8 @@ def _read_lines(file: BinaryIO, known: _Read) -> None:
 def _pin_of(line: _Line) -> Pin | None:
     if line.sha256 is None:
         return None
-    return Pin(line.project, line.filename, line.sha256, line.size, line.metadata_sha256)
+    return Pin(line.project, line.filename, line.sha256, line.size)
 
 
 def _line_of(pin: Pin) -> _Line:
-    return _Line(pin.project, pin.filename, pin.sha256, pin.size, pin.metadata_sha256)
+    return _Line(pin.project, pin.filename, pin.sha256, pin.size)

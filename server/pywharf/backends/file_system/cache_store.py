@@ -7,9 +7,10 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +32,9 @@ _MAX_CONCURRENT = 16
 """Concurrent calls. The limit leaves threads to the repos' own storages when the cache's volume answers slowly."""
 _LARGE_S = 300.0
 """Seconds allowed for a call that syncs a large file or works on many."""
-_REMOVED_AT_ONE_TIME = 200
+_PORTION = 500
+"""Files that a listing reads in one call, some milliseconds during which requests wait for the interpreter."""
+_REMOVED_TOGETHER = 50
 _NOTED = 65536
 """Files whose use was noted lately, so that it need not be noted again."""
 DEFAULT_FOLDER = "upstream-cache"
@@ -77,16 +80,20 @@ class FileSystemCacheStore:
 
     async def kept(self) -> AsyncIterator[Sequence[KeptFile]]:
         for shard in await self._reading(self._files.shards):
-            portion = await self._reading(partial(self._files.scan, shard), _LARGE_S)
-            if portion:
-                yield portion
+            found = self._files.scan(shard)
+            try:
+                while portion := await self._reading(partial(_next_files, found)):
+                    yield portion
+            finally:
+                with contextlib.suppress(ValueError):  # a cancelled caller left a thread in it
+                    found.close()
 
     async def abouts(self, digests: Sequence[str]) -> Mapping[str, About]:
         return await self._reading(partial(self._files.abouts, digests), _LARGE_S)
 
     async def remove(self, digests: Sequence[str]) -> None:
-        for start in range(0, len(digests), _REMOVED_AT_ONE_TIME):
-            portion = digests[start : start + _REMOVED_AT_ONE_TIME]
+        for start in range(0, len(digests), _REMOVED_TOGETHER):
+            portion = digests[start : start + _REMOVED_TOGETHER]
             await self._reading(partial(self._files.remove, portion), _LARGE_S)
             for digest in portion:
                 self._noted.pop(digest, None)
@@ -155,6 +162,10 @@ class FileSystemCacheStore:
                 return function(self._spool.make())
 
         return await self._calls.run(seconds, call)
+
+
+def _next_files(found: Iterator[KeptFile]) -> list[KeptFile]:
+    return [*islice(found, _PORTION)]
 
 
 def open_folder(given: str | None, root: Path) -> FileSystemCacheStore:

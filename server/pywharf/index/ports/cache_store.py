@@ -38,8 +38,6 @@ class Pin(msgspec.Struct, frozen=True, omit_defaults=True):
     filename: str
     sha256: str
     size: int
-    metadata_sha256: str = ""
-    """The digest of the file's core metadata, which stays with it; "": it has none."""
 
 
 USE_GRANULARITY_S = 3600.0

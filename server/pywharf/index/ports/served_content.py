@@ -12,7 +12,7 @@ class GrowingContent(msgspec.Struct, frozen=True):
     """Content in a file of this machine that is still being written. It is not verified before it is complete."""
 
     file: BinaryIO
-    """The file, open for this content alone. Whoever gets the content closes it."""
+    """The file, open for this content alone. It must be closed by its receiver."""
     size: int | None
     """The size in bytes that was announced; None: nobody knows it before the end."""
     ready: Callable[[int, int | None], Awaitable[int]]

@@ -15,23 +15,36 @@ PERIOD_S = 600.0
 _MOST_PERIODS = 366 * 144
 """Periods that are told apart, a year of them. Older files count as that old."""
 _DIGITS = 16
+_UNSORTED = 100_000
+"""Pinned files, counted anew for each repo, that are not sorted yet."""
 
 
 class PinnedFiles:
     """The digests of pinned files, eight bytes each. Of 10^9 files, one might be taken for a pinned one."""
 
     def __init__(self) -> None:
-        self._sorted = array("Q")
+        self._numbers = array("Q")
+        self._sorted = 0
+        """How many of the numbers, all of them different, are sorted: all, or those before the last `add`."""
 
     def add(self, digests: Iterable[str]) -> None:
         """Add files; those that are there already are ignored."""
-        numbers = array("Q", sorted({*self._sorted, *(int(digest[:_DIGITS], 16) for digest in digests)}))
-        self._sorted = numbers
+        self._numbers.extend(int(digest[:_DIGITS], 16) for digest in digests)
+        if len(self._numbers) > 2 * self._sorted + _UNSORTED:
+            self._sort()
+
+    def _sort(self) -> None:
+        self._numbers = array("Q", sorted(set(self._numbers)))
+        self._sorted = len(self._numbers)
 
     def __contains__(self, digest: str) -> bool:
+        if not self._numbers:
+            return False
+        if self._sorted < len(self._numbers):
+            self._sort()
         number = int(digest[:_DIGITS], 16)
-        at = bisect_left(self._sorted, number)
-        return at < len(self._sorted) and self._sorted[at] == number
+        at = bisect_left(self._numbers, number)
+        return at < len(self._numbers) and self._numbers[at] == number
 
 
 class Census:

@@ -11,17 +11,15 @@ import msgspec
 
 from pywharf.core.errors import (
     BackendUnavailableError,
-    NotFoundError,
     PywharfError,
     StorageFullError,
     UpstreamError,
     UpstreamTimeoutError,
-    WrongContentError,
 )
 from pywharf.index.ports.cache_store import CacheStore
 from pywharf.index.ports.packages import Content
 from pywharf.index.threads import within
-from pywharf.index.upstream.file_fetching import Arriving, FetchResult, FileCounts, FileFetcher
+from pywharf.index.upstream.file_fetching import FileCounts, FileFetcher, counting
 from pywharf.index.upstream.first_digests import FirstDigests
 from pywharf.index.upstream.leases import Taken, lease
 from pywharf.index.upstream.spool import Spool
@@ -106,31 +104,33 @@ class FileFetch:
 
     async def _receive(self, held: contextlib.AsyncExitStack) -> tuple[Spool, str]:
         """Return the complete file and its digest. `held` keeps its room, and removes it in the end."""
-        wanted, counts = self._wanted, self._shared.counts
+        wanted = self._wanted
         spool: Spool | None = None
+        began = asyncio.get_running_loop().time()
         try:
-            async with (
-                asyncio.timeout(seconds_for(wanted.file.size or 0)) as deadline,
-                self._shared.fetcher.fetch(wanted.url, wanted.file.filename, wanted.source) as arriving,
-            ):
-                size = wanted.size_of(arriving.size)
-                spool, share = await self._spool(size, held)
-                self._begun.set_result(spool)
-                await self._write(spool, share, arriving, deadline)
-                digest = spool.complete(wanted.sha256 or await self._first_digest())
+            with counting(self._shared.counts) as received:
+                async with (
+                    asyncio.timeout(seconds_for(wanted.file.size or 0)) as deadline,
+                    self._shared.fetcher.fetch(wanted.url, wanted.file.filename, wanted.source) as arriving,
+                ):
+                    spool, share = await self._spool(wanted.size_of(arriving.size), held)
+                    self._begun.set_result(spool)
+                    async for chunk in arriving.chunks:
+                        received.size += len(chunk)
+                        await self._write(spool, share, chunk)
+                        deadline.reschedule(began + seconds_for(spool.written if spool.size is None else spool.size))
+                    digest = spool.complete(wanted.sha256 or await self._first_digest())
         except BaseException as error:
             failure = _failure_of(error)
-            counts.fetched(_result_of(failure), spool.written if spool is not None else 0)
             if spool is not None:
                 spool.fail(failure)
             if isinstance(error, TimeoutError):
                 raise failure from error
             raise
-        counts.fetched("fetched", spool.written)
         return spool, digest
 
     async def _spool(self, size: int | None, held: contextlib.AsyncExitStack) -> tuple[Spool, SpoolShare]:
-        """Create the file to write to. Without room for it, clients are told to pass the content through."""
+        """Create the file to write to. Without room for it, clients get the content passed through."""
         try:
             folder = self._shared.store.spool_folder
             share = await held.enter_async_context(self._shared.room.share(folder, size))
@@ -142,14 +142,11 @@ class FileFetch:
             raise
         return spool, share
 
-    async def _write(self, spool: Spool, share: SpoolShare, arriving: Arriving, deadline: asyncio.Timeout) -> None:
-        began = asyncio.get_running_loop().time()
-        async for chunk in arriving.chunks:
-            if spool.written + len(chunk) > self._wanted.max_bytes:
-                raise too_large(self._wanted)
-            share.take(len(chunk))
-            await spool.write(chunk)
-            deadline.reschedule(began + seconds_for(spool.written if spool.size is None else spool.size))
+    async def _write(self, spool: Spool, share: SpoolShare, chunk: bytes) -> None:
+        if spool.written + len(chunk) > self._wanted.max_bytes:
+            raise too_large(self._wanted)
+        share.take(len(chunk))
+        await spool.write(chunk)
 
     async def _first_digest(self) -> str:
         """Return the digest that another fetch of the same file has recorded since this one began, or ""."""
@@ -181,15 +178,3 @@ def _failure_of(error: BaseException) -> PywharfError:
             return UpstreamTimeoutError("The server stops, and no longer fetches this file; try again.")
         case _:
             return UpstreamError("This file could not be fetched; the server's log says why.")
-
-
-def _result_of(failure: PywharfError) -> FetchResult:
-    match failure:
-        case NotFoundError():
-            return "missing"
-        case WrongContentError():
-            return "wrong"
-        case UpstreamTimeoutError():
-            return "timeout"
-        case _:
-            return "failed"

@@ -1,14 +1,23 @@
 """The port for fetching files of other indexes, and what the cache reports about them."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
 import msgspec
 
+from pywharf.core.errors import (
+    BackendUnavailableError,
+    NotFoundError,
+    StorageFullError,
+    UpstreamTimeoutError,
+    WrongContentError,
+)
 from pywharf.index.upstream.source import Source
 
-FetchResult = Literal["fetched", "missing", "failed", "timeout", "wrong"]
+FetchResult = Literal["fetched", "missing", "failed", "timeout", "wrong", "abandoned"]
 PassReason = Literal["no room", "store failed", "store full", "locked"]
 
 
@@ -53,3 +62,36 @@ class FileCounts(Protocol):
 
     def passed_through(self, reason: PassReason) -> None:
         """Count a file that clients got but that is not kept, or was not fetched by one server for all."""
+
+
+class Received:
+    """The bytes of one fetch that have come so far."""
+
+    size = 0
+
+
+@contextlib.contextmanager
+def counting(counts: FileCounts) -> Iterator[Received]:
+    """Count the fetch that the context is: its result, and the bytes that are noted in what is yielded."""
+    received = Received()
+    try:
+        yield received
+    except BaseException as error:
+        counts.fetched(_result_of(error), received.size)
+        raise
+    counts.fetched("fetched", received.size)
+
+
+def _result_of(error: BaseException) -> FetchResult:
+    """Return how a fetch that ended with an error is counted."""
+    match error:
+        case NotFoundError():
+            return "missing"
+        case WrongContentError():
+            return "wrong"
+        case UpstreamTimeoutError() | TimeoutError():
+            return "timeout"
+        case asyncio.CancelledError() | GeneratorExit() | StorageFullError() | BackendUnavailableError():
+            return "abandoned"
+        case _:
+            return "failed"

@@ -52,8 +52,7 @@ class _Seen(msgspec.Struct, gc=False):
 class KeptFiles:
     """The files of other indexes, for all repos of one worker. Use it as an async context.
 
-    A file is identified by its digest alone, so repos share it. Whoever asks for one has decided that the client may
-    have it.
+    A file is identified by its digest alone, so repos share it. The caller has decided that the client may have it.
     """
 
     def __init__(self, store: CacheStore, fetcher: FileFetcher, counts: FileCounts, *, max_spool_bytes: int) -> None:

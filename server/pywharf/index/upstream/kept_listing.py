@@ -93,7 +93,7 @@ async def remove(store: CacheStore, selection: Selection, found: Found, *, with_
         gone = frozenset(found.files)
         for repo in await store.pinning_repos():
             for pin in await store.pins(repo):
-                if selection.fits_pin(repo, pin) or not gone.isdisjoint((pin.sha256, pin.metadata_sha256)):
+                if selection.fits_pin(repo, pin) or pin.sha256 in gone:
                     await store.unpin(repo, pin.project, pin.filename)
                     unpinned += 1
     await store.remove(found.files)
@@ -104,10 +104,9 @@ async def _pinned_by(store: CacheStore) -> dict[str, tuple[RepoName, ...]]:
     pinned_by: dict[str, tuple[RepoName, ...]] = {}
     for repo in await store.pinning_repos():
         for pin in await store.pins(repo):
-            for digest in (pin.sha256, pin.metadata_sha256):
-                before = pinned_by.get(digest, ())
-                if digest and repo not in before:
-                    pinned_by[digest] = (*before, repo)
+            before = pinned_by.get(pin.sha256, ())
+            if repo not in before:
+                pinned_by[pin.sha256] = (*before, repo)
     return pinned_by
 
 

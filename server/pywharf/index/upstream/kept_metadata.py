@@ -17,7 +17,7 @@ from pywharf.index.ports.cache_store import CacheStore
 from pywharf.index.ports.packages import Content, LocalContent, StreamContent
 from pywharf.index.single_flight import SingleFlight
 from pywharf.index.threads import on_storage, within
-from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, FileFetcher
+from pywharf.index.upstream.file_fetching import FileCounts, FileFetcher, counting
 from pywharf.index.upstream.leases import lease
 from pywharf.index.upstream.wanted_file import WantedFile, seconds_for
 
@@ -92,41 +92,23 @@ class KeptMetadata:
         return content
 
     async def _fetch(self, wanted: WantedFile, sha256: str) -> bytes:
-        result: FetchResult = "failed"
+        filename = wanted.file.filename + METADATA_SUFFIX
         content = bytearray()
         try:
-            async with (
-                asyncio.timeout(seconds_for(0)),
-                self._fetcher.fetch(
-                    wanted.metadata_url, wanted.file.filename + METADATA_SUFFIX, wanted.source
-                ) as arriving,
-            ):
-                async for chunk in arriving.chunks:
-                    content += chunk
-                    if len(content) > MAX_METADATA_BYTES:
-                        result = "wrong"
-                        raise WrongContentError(
-                            f"The core metadata of {wanted.file.filename!r} is over {MAX_METADATA_BYTES} bytes."
-                        )
-            whole = bytes(content)
-            if hashlib.sha256(whole).hexdigest() != sha256:
-                result = "wrong"
-                raise WrongContentError(
-                    f"The upstream index sent other core metadata of {wanted.file.filename!r} than its page says."
-                )
-            result = "fetched"
-        except NotFoundError as error:
-            result = "missing"
-            raise NotFoundError(f"The upstream index lacks the core metadata of {wanted.file.filename!r}.") from error
+            with counting(self._counts) as received:
+                async with (
+                    asyncio.timeout(seconds_for(0)),
+                    self._fetcher.fetch(wanted.metadata_url, filename, wanted.source) as arriving,
+                ):
+                    async for chunk in arriving.chunks:
+                        content += chunk
+                        received.size = len(content)
+                        if received.size > MAX_METADATA_BYTES:
+                            break
+                _check(content, sha256, filename)
         except TimeoutError as error:
-            result = "timeout"
-            raise UpstreamTimeoutError("The upstream index did not send core metadata in time.") from error
-        except UpstreamTimeoutError:
-            result = "timeout"
-            raise
-        finally:
-            self._counts.fetched(result, len(content))
-        return whole
+            raise UpstreamTimeoutError(f"The upstream index did not send {filename!r} in time.") from error
+        return bytes(content)
 
     async def _keep(self, wanted: WantedFile, sha256: str, content: bytes) -> None:
         path = self._store.spool_folder / f"{uuid.uuid4().hex}.tmp"
@@ -139,6 +121,13 @@ class KeptMetadata:
         finally:
             with contextlib.suppress(PywharfError, OSError):
                 await on_storage(_CALL_S, path.unlink, missing_ok=True)
+
+
+def _check(content: bytearray, sha256: str, filename: str) -> None:
+    if len(content) > MAX_METADATA_BYTES:
+        raise WrongContentError(f"{filename!r} of the upstream index is over {MAX_METADATA_BYTES} bytes.")
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise WrongContentError(f"The upstream index sent another {filename!r} than its page says: the digest differs.")
 
 
 async def _whole(size: int, content: Content) -> bytes | None:

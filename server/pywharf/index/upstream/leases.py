@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Literal, Protocol
 
 from pywharf.core.errors import PywharfError
-from pywharf.index.ports.cache_store import CacheStore
 from pywharf.index.threads import within
 
 _logger = logging.getLogger(__name__)
@@ -19,8 +18,18 @@ _CALL_S = 5.0
 Taken = Literal["taken", "held by another", "store failed"]
 
 
+class Locks(Protocol):
+    """The part of a CacheStore that is needed here."""
+
+    async def lock(self, name: str, seconds: float) -> bool:
+        """See CacheStore."""
+
+    async def unlock(self, name: str) -> None:
+        """See CacheStore."""
+
+
 @contextlib.asynccontextmanager
-async def lease(store: CacheStore, name: str) -> AsyncIterator[Taken]:
+async def lease(store: Locks, name: str) -> AsyncIterator[Taken]:
     """Take the lock, and renew it within the context if that succeeded.
 
     A store cannot extend a lock, so it is released and taken again. In between another replica may take it; then both
@@ -39,7 +48,7 @@ async def lease(store: CacheStore, name: str) -> AsyncIterator[Taken]:
         await _release(store, name)
 
 
-async def _take(store: CacheStore, name: str) -> Taken:
+async def _take(store: Locks, name: str) -> Taken:
     try:
         async with within(_CALL_S):
             return "taken" if await store.lock(name, LEASE_S) else "held by another"
@@ -48,14 +57,14 @@ async def _take(store: CacheStore, name: str) -> Taken:
         return "store failed"
 
 
-async def _renew(store: CacheStore, name: str) -> None:
+async def _renew(store: Locks, name: str) -> None:
     while True:
         await asyncio.sleep(_RENEWED_S)
         await _release(store, name)
         await _take(store, name)
 
 
-async def _release(store: CacheStore, name: str) -> None:
+async def _release(store: Locks, name: str) -> None:
     """Release the lock; where that fails, it ends by itself."""
     with contextlib.suppress(PywharfError):
         async with within(_CALL_S):

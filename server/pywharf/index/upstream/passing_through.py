@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from pywharf.core.errors import BusyError, UpstreamTimeoutError, WrongContentError
 from pywharf.index.ports.packages import StreamContent
-from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, FileFetcher
+from pywharf.index.upstream.file_fetching import FileCounts, FileFetcher, counting
 from pywharf.index.upstream.spool import WITHHELD
 from pywharf.index.upstream.wanted_file import WantedFile, seconds_for
 
@@ -32,29 +32,20 @@ async def passed_through(fetcher: FileFetcher, wanted: WantedFile, counts: FileC
 async def _stream(  # noqa: PLR0913, PLR0917 - the request, and the part of it
     fetcher: FileFetcher, wanted: WantedFile, counts: FileCounts, size: int, first: int, last: int
 ) -> AsyncGenerator[bytes, None]:
-    result: FetchResult = "failed"
-    received = 0
-    try:
+    part, digest = _Part(first, last), hashlib.sha256()
+    with counting(counts) as received:
         async with fetcher.fetch(wanted.url, wanted.file.filename, wanted.source) as arriving:
             wanted.size_of(arriving.size)
-            part = _Part(first, last)
-            digest = hashlib.sha256()
             async for chunk in _in_time(arriving.chunks, seconds_for(size)):
-                result = "wrong"
-                if received + len(chunk) > size:
+                if received.size + len(chunk) > size:
                     raise WrongContentError(f"The upstream index sends more than the {size} bytes that it announced.")
-                result = "failed"
                 digest.update(chunk)  # some 64 KiB: too little for a thread
-                if sent := part.feed(received, chunk):
+                if sent := part.feed(received.size, chunk):
                     yield sent
-                received += len(chunk)
-            result = "wrong"
-            if received != size or (wanted.sha256 and digest.hexdigest() != wanted.sha256):
+                received.size += len(chunk)
+            if received.size != size or (wanted.sha256 and digest.hexdigest() != wanted.sha256):
                 raise WrongContentError("The upstream index sent other content than its page says.")
-            result = "fetched"
-            yield part.rest()
-    finally:
-        counts.fetched(result, received)
+    yield part.rest()
 
 
 class _Part:

@@ -9,16 +9,16 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
 from pywharf.core.errors import PywharfError, StorageFullError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.index.ports import About, CacheStore, KeptFile
-from pywharf.index.upstream.eviction import Census, PinnedFiles
+from pywharf.index.upstream.eviction import Census, Eviction, PinnedFiles
 from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, PassReason
 
 CHECK_S = 300.0
@@ -47,6 +47,8 @@ _PAGE_SLACK_S = 86400.0
 """Seconds that a page's file outlives the page: not every confirmation writes it."""
 _YOUNGEST_PAGE_S = 600.0
 _MAX_USAGE_BYTES = 4096
+_TOGETHER = 1000
+"""Files that are removed after one reading of the pins."""
 _ABOUTS = 500
 """Pinned files of which it is read at one time where they came from."""
 _REST = 3.0
@@ -54,7 +56,6 @@ _REST = 3.0
 _MOST_REST_S = 1.0
 
 _logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 def _name_of(what: str) -> str:
@@ -226,8 +227,8 @@ class Upkeep:
         began, full, added = self._clock(), self._full, self._added
         pinned = await self._pinned()
         census = Census(pinned, began)
-        async for portion in self._store.kept():
-            await _gently(census.add, portion)
+        async for portion in _rested(self._store.kept()):
+            await asyncio.to_thread(census.add, portion)
         files, size = census.files, census.size
         limit = max(0, self._max_bytes - page_bytes)
         free = await self._store.free_bytes()
@@ -238,28 +239,42 @@ class Upkeep:
         if size > limit:
             eviction = census.eviction(max(0, int(limit * _LEFT)))
             if eviction is not None:
-                async for portion in self._store.kept():
-                    chosen = await _gently(eviction.choose, portion)
-                    await self._remove(chosen, "full" if full else "limit")
-                    files -= len(chosen)
-                    size -= sum(file.size for file in chosen)
+                gone = await self._remove_chosen(eviction, "full" if full else "limit")
+                files, size = files - gone[0], size - gone[1]
         self._added -= added
         self._full = False
         usage = Usage(files, size, page_bytes, began)
         await self._write(usage)
         return usage
 
-    async def _remove(self, chosen: Sequence[KeptFile], reason: str) -> None:
-        if chosen:
-            await self._store.remove([file.sha256 for file in chosen])
-            self._shown.count_evicted(reason, len(chosen), sum(file.size for file in chosen))
+    async def _remove_chosen(self, eviction: Eviction, reason: str) -> tuple[int, int]:
+        """Remove the files of an eviction. Returns how many it removed, and their bytes."""
+        removed: list[tuple[int, int]] = []
+        chosen: list[KeptFile] = []
+        async for portion in _rested(self._store.kept()):
+            chosen += await asyncio.to_thread(eviction.choose, portion)
+            if len(chosen) >= _TOGETHER:
+                removed.append(await self._remove(chosen, reason))
+                chosen.clear()
+        removed.append(await self._remove(chosen, reason))
+        return sum(files for files, _ in removed), sum(size for _, size in removed)
+
+    async def _remove(self, chosen: Sequence[KeptFile], reason: str) -> tuple[int, int]:
+        """Remove files but for those that were pinned since they were listed."""
+        if not chosen:
+            return 0, 0
+        pinned = await self._pinned()
+        chosen = [file for file in chosen if file.sha256 not in pinned]
+        size = sum(file.size for file in chosen)
+        await self._store.remove([file.sha256 for file in chosen])
+        self._shown.count_evicted(reason, len(chosen), size)
+        return len(chosen), size
 
     async def _pinned(self) -> PinnedFiles:
         pinned = PinnedFiles()
         for repo in await self._store.pinning_repos():
             pins = await self._store.pins(repo)
-            digests = [digest for pin in pins for digest in (pin.sha256, pin.metadata_sha256) if digest]
-            await asyncio.to_thread(pinned.add, digests)
+            await asyncio.to_thread(pinned.add, [pin.sha256 for pin in pins])
         return pinned
 
     async def _remove_pages(self) -> int:
@@ -306,9 +321,10 @@ class Upkeep:
             await self._store.write_page(USAGE_KEY, msgspec.json.encode(usage))
 
 
-async def _gently(function: Callable[[Sequence[KeptFile]], T], portion: Sequence[KeptFile]) -> T:
-    """Work on a portion off the event loop, then leave the processor to the requests."""
+async def _rested(portions: AsyncIterator[Sequence[KeptFile]]) -> AsyncIterator[Sequence[KeptFile]]:
+    """Yield the portions, and leave the processor to the requests after each was worked on."""
     began = time.monotonic()
-    result = await asyncio.to_thread(function, portion)
-    await asyncio.sleep(min(_MOST_REST_S, _REST * (time.monotonic() - began)))
-    return result
+    async for portion in portions:
+        yield portion
+        await asyncio.sleep(min(_MOST_REST_S, _REST * (time.monotonic() - began)))
+        began = time.monotonic()

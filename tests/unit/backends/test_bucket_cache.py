@@ -55,7 +55,7 @@ class World:
 
     def locks(self, client: MemoryClient | None = None) -> CacheLocks:
         client = client or self.server()
-        return CacheLocks(client, LAYOUT.locks, self.clock(client), self.monotonic)
+        return CacheLocks(client, LAYOUT, self.clock(client), self.monotonic)
 
     def files(self, client: MemoryClient, life: UrlLife | None = None) -> CacheFiles:
         return CacheFiles(client, LAYOUT, self.clock(client), life, self.monotonic)
@@ -218,6 +218,25 @@ async def test_a_file_costs_two_requests_to_keep_and_one_a_minute_to_find(world,
     world.now_s += 61
     await files.open(SHA)
     assert client.requests["head"] == 2
+
+
+async def test_many_who_ask_for_one_file_concurrently_cost_one_request(world, fetched):
+    client = world.server()
+    files = world.files(client)
+    assert set(await asyncio.gather(*(files.open(SHA) for _ in range(200)))) == {None}
+    await files.keep(SHA, fetched, ABOUT)
+    assert len({id(found[1]) for found in await asyncio.gather(*(files.open(SHA) for _ in range(200))) if found}) == 1
+    assert client.requests["head"] == 2
+
+
+@pytest.mark.parametrize("name", ["", "../pins/x", "a" * 63, "A" * 64, f"{SHA}/", f"{SHA}\n", f"{SHA}.used"])
+async def test_what_is_no_digest_leads_nowhere(world, fetched, name):
+    files, locks = world.files(world.server()), world.locks()
+    calls = (files.open(name), files.keep(name, fetched, ABOUT), files.remove([name]), files.note_use(name))
+    for call in (*calls, files.abouts([name]), locks.lock(name, 1.0)):
+        with pytest.raises(ValueError, match="is no SHA-256"):
+            await call
+    assert world.keys == set()
 
 
 async def test_a_use_is_noted_once_an_hour_by_each_server(world, fetched):

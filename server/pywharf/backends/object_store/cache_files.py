@@ -16,10 +16,11 @@ from cachetools import LRUCache
 from pywharf.backends.object_store.cache_layout import CacheLayout, ListedFile
 from pywharf.backends.object_store.client import ObjectClient, ObjectExistsError, ObjectMissingError
 from pywharf.backends.object_store.file_uploads import FileUploads
-from pywharf.backends.object_store.found_objects import FoundObjects, UrlLife
+from pywharf.backends.object_store.found_objects import Found, FoundObjects, UrlLife
 from pywharf.backends.object_store.store_clock import StoreClock
 from pywharf.core.errors import BackendUnavailableError, StorageFullError
 from pywharf.index.ports import USE_GRANULARITY_S, About, Content, KeptFile
+from pywharf.index.single_flight import SingleFlight
 from pywharf.index.threads import CALL_S, on_storage
 
 _logger = logging.getLogger(__name__)
@@ -52,17 +53,20 @@ class CacheFiles:
         self._monotonic = monotonic
         self._uploads = FileUploads(client, layout.staging)
         self._found = FoundObjects(client, life, _FOUND_S, monotonic)
+        self._finding: SingleFlight[str, Found | None] = SingleFlight()
         self._noted: LRUCache[str, float] = LRUCache(_NOTED)
 
     async def open(self, sha256: str) -> tuple[int, Content] | None:
         """See CacheStore.open."""
-        found = self._found.known(sha256)
-        if found is None:
-            try:
-                found = await self._found.find(sha256, self._layout.file(sha256), _removed)
-            except ObjectMissingError:
-                return None
-        return found.size, found.content
+        found = self._found.known(sha256) or await self._finding.run(sha256, lambda: self._find(sha256))
+        return None if found is None else (found.size, found.content)
+
+    async def _find(self, sha256: str) -> Found | None:
+        """Ask the store. Many clients ask for one file concurrently when it is new, or no longer counts as there."""
+        try:
+            return await self._found.find(sha256, self._layout.file(sha256), _removed)
+        except ObjectMissingError:
+            return None
 
     async def keep(self, sha256: str, path: Path, about: About) -> None:
         """See CacheStore.keep."""

@@ -27,8 +27,21 @@ _MAX_KEY = 1024
 """Bytes of a key that every store allows."""
 _MAX_FOLDER = 200
 """Bytes of one folder name, where every store allows some more."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _FILE_KEY = re.compile(r"([0-9a-f]{64})(\.about|\.used)?")
 _PIN_KEY = re.compile(r"([^/]+)/([^/]+)/(.+)/([0-9a-f]{64})\.([0-9]{1,16})")
+
+
+def is_digest(name: str) -> bool:
+    """Return whether a name is 64 lower-case hex digits."""
+    return _DIGEST.fullmatch(name) is not None
+
+
+def _digest(name: str) -> str:
+    """Return the name. Raises ValueError for what is no digest, and might lead elsewhere."""
+    if not is_digest(name):
+        raise ValueError(f"{name[:80]!r} is no SHA-256 in lower-case hex")
+    return name
 
 
 class CacheLayout(msgspec.Struct, frozen=True):
@@ -63,7 +76,7 @@ class CacheLayout(msgspec.Struct, frozen=True):
 
     def file(self, sha256: str) -> str:
         """Return the key of a kept file."""
-        return f"{self.files}/{sha256}"
+        return f"{self.files}/{_digest(sha256)}"
 
     def used(self, sha256: str) -> str:
         """Return the key of the object that is written when the file is used."""
@@ -75,11 +88,11 @@ class CacheLayout(msgspec.Struct, frozen=True):
 
     def page(self, key: str) -> str:
         """Return the key of a kept page."""
-        return f"{self.pages}/{key}"
+        return f"{self.pages}/{_digest(key)}"
 
     def lock(self, name: str) -> str:
         """Return the key of a lock."""
-        return f"{self.locks}/{name}"
+        return f"{self.locks}/{_digest(name)}"
 
     def pins_of(self, repo: RepoName) -> str:
         """Return the folder of one repo's pins."""

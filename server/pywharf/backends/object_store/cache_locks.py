@@ -1,7 +1,7 @@
 """Locks of several servers, by create-if-absent: `locks/<name>`, with an end by the store's clock.
 
-A lock's object says for how many seconds it holds after the store dated it. Whoever finds one that has ended replaces
-it by compare-and-swap, so exactly one gets it. A lock is removed only while nobody else may take it.
+A lock's object says for how many seconds it holds after the store dated it. A server that finds one that has ended
+replaces it by compare-and-swap, so exactly one gets it. A lock is removed only while nobody else may take it.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 from cachetools import LRUCache
 
+from pywharf.backends.object_store.cache_layout import CacheLayout, is_digest
 from pywharf.backends.object_store.client import (
     Got,
     ObjectChangedError,
@@ -50,17 +51,21 @@ class CacheLocks:
     """The locks of one bucket, and those that this process holds."""
 
     def __init__(
-        self, client: ObjectClient, folder: str, clock: StoreClock, monotonic: Callable[[], float] = time.monotonic
+        self,
+        client: ObjectClient,
+        layout: CacheLayout,
+        clock: StoreClock,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._folder = folder
+        self._layout = layout
         self._clock = clock
         self._monotonic = monotonic
         self._held: LRUCache[str, _Held] = LRUCache(_HELD)
 
     async def lock(self, name: str, seconds: float) -> bool:
         """See CacheStore.lock."""
-        key, begun = self._key(name), self._monotonic()
+        key, begun = self._layout.lock(name), self._monotonic()
         seconds = min(max(0.0, seconds), MAX_LOCK_S)
         content = msgspec.json.encode(_Lock(uuid.uuid4().hex, seconds))
         version = await self._take(key, content)
@@ -75,22 +80,25 @@ class CacheLocks:
         if held is None:
             return
         if self._monotonic() + _REMOVAL_S < held.until:
-            await self._client.delete([self._key(name)])
+            await self._client.delete([self._layout.lock(name)])
             return
         # A request to delete could reach the store when the lock is another's already; this one then changes nothing.
         try:
-            await self._client.replace(self._key(name), msgspec.json.encode(_Lock(uuid.uuid4().hex, 0.0)), held.version)
+            await self._client.replace(
+                self._layout.lock(name), msgspec.json.encode(_Lock(uuid.uuid4().hex, 0.0)), held.version
+            )
         except ObjectChangedError:
             return
 
     async def remove_ended(self) -> None:
         """Remove the locks that ended long ago, such as those of servers that were killed."""
         before = await self._clock.now() - MAX_LOCK_S - _MARGIN_S
+        folder = self._layout.locks
         ended = [
-            stat.key.removeprefix(f"{self._folder}/")
-            async for page in self._client.pages(self._folder)
+            name
+            async for page in self._client.pages(folder)
             for stat in page
-            if stat.modified.timestamp() < before
+            if stat.modified.timestamp() < before and is_digest(name := stat.key.removeprefix(f"{folder}/"))
         ]
 
         async def remove(name: str) -> None:
@@ -130,6 +138,3 @@ class CacheLocks:
             return True
         end = found.stat.modified.timestamp() + min(seconds, MAX_LOCK_S) + _MARGIN_S
         return await self._clock.now() > end
-
-    def _key(self, name: str) -> str:
-        return f"{self._folder}/{name}"

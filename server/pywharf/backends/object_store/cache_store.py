@@ -146,7 +146,7 @@ class BucketCache:
                     client,
                     clock,
                     CacheFiles(client, self._layout, clock, self._life),
-                    CacheLocks(client, self._layout.locks, clock),
+                    CacheLocks(client, self._layout, clock),
                     CachePins(client, self._layout),
                 )
         return self._parts

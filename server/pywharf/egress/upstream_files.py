@@ -13,6 +13,7 @@ from yarl import URL
 
 from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import NotFoundError, UpstreamAwayError, UpstreamError, UpstreamTimeoutError
+from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.egress.following import following
 from pywharf.egress.policy import Egress
 from pywharf.egress.sessions import Sessions
@@ -24,10 +25,11 @@ _CONNECT_S, _SILENCE_S = 5.0, 30.0
 _HEAD_S = 60.0
 """Seconds until the head of the last response, including the wait for a slot and the redirects."""
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
-_BUFFER = 512 * 1024
-"""Bytes of a response that are buffered while the ones before are written."""
-_MAX_CONCURRENT = 32
-"""Concurrent requests for files of one index, so that one that hangs does not take the slots of others."""
+_BUFFER = 256 * 1024
+"""Bytes of a response that are buffered while the ones before are written; there may be twice as many."""
+_MAX_CONCURRENT = 64
+"""Concurrent requests for files of one index, so that one that hangs does not take the slots of others. Core metadata
+has as many of its own: resolvers wait for it, and downloads may take long."""
 _UNLIMITED = 0
 """The slots bound the connections; those of one index must not be taken by another."""
 _GONE = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
@@ -41,8 +43,10 @@ class UpstreamFiles:
         # Some servers call a .tar.gz gzip-encoded. The bytes are taken as they are; the digest decides.
         headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._sessions = Sessions(self._egress, _TIMEOUT, headers, read_bufsize=_BUFFER, most_connections=_UNLIMITED)
-        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_CONCURRENT))
-        """Slots by the index's URL; there are as many as configurations name."""
+        self._slots: defaultdict[tuple[str, bool], asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(_MAX_CONCURRENT)
+        )
+        """Slots by the index's URL, of which configurations name a bounded number, and for core metadata."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -58,7 +62,7 @@ class UpstreamFiles:
         async with contextlib.AsyncExitStack() as held:
             with _translating(filename):
                 async with asyncio.timeout(_HEAD_S):
-                    await held.enter_async_context(self._slots[source.url])
+                    await held.enter_async_context(self._slots[source.url, filename.endswith(METADATA_SUFFIX)])
                     response = await held.enter_async_context(self._requested(url, filename, source))
             chunks = await held.enter_async_context(contextlib.aclosing(_chunks(response, filename)))
             yield Arriving(response.content_length, chunks)

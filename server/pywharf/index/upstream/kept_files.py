@@ -21,7 +21,7 @@ from pywharf.index.threads import within
 from pywharf.index.upstream.file_fetch import Fetching, FileFetch
 from pywharf.index.upstream.file_fetching import FileCounts, FileFetcher
 from pywharf.index.upstream.first_digests import FirstDigests
-from pywharf.index.upstream.kept_metadata import KeptMetadata
+from pywharf.index.upstream.kept_metadata import KeptMetadata, Lately
 from pywharf.index.upstream.passing_through import passed_through
 from pywharf.index.upstream.source import Source
 from pywharf.index.upstream.spool import Spool
@@ -114,16 +114,16 @@ class KeptFiles:
         if file.size is not None and seen.size != file.size:
             return fetchable
         self._counts.found(seen.size)
-        if (now := time.monotonic()) - seen.noted > USE_GRANULARITY_S:
-            seen.noted = now
-            self._note_use(file.sha256)
+        self._note_use(file.sha256, seen)
         return CachedContent(seen.content, fetchable)
 
     async def metadata(self, source: Source, project: ProjectName, file: File) -> bytes:
         """Return a file's core metadata, verified. Raises NotFoundError, UpstreamError."""
-        found = self._metadata.lately(file.metadata_sha256 or "")
+        sha256 = file.metadata_sha256 or ""
+        found = self._metadata.lately(sha256)
         if found is not None:
-            return found
+            self._note_use(sha256, found)
+            return found.content
         return await self._metadata.read(WantedFile(source, project, file, MAX_FILE_BYTES))
 
     async def keep(self, source: Source, project: ProjectName, file: File, *, max_bytes: int = MAX_FILE_BYTES) -> None:
@@ -207,7 +207,13 @@ class KeptFiles:
             self._seen[digest] = _Seen(size, content, -USE_GRANULARITY_S * 2)
         return content
 
-    def _note_use(self, sha256: str) -> None:
+    def _note_use(self, sha256: str, seen: _Seen | Lately | None = None) -> None:
+        """Note in the store that a file is used, unless that was lately `seen`."""
+        if seen is not None:
+            now = time.monotonic()
+            if now - seen.noted <= USE_GRANULARITY_S:
+                return
+            seen.noted = now
         task = asyncio.create_task(self._noted(sha256))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import time
 import uuid
 from pathlib import Path
 
+import msgspec
 from cachetools import LRUCache
 
 from pywharf.core.errors import NotFoundError, PywharfError, StorageFullError, UpstreamTimeoutError, WrongContentError
@@ -28,6 +30,14 @@ _ENTRY = 512
 _CALL_S = 30.0
 
 
+class Lately(msgspec.Struct, gc=False):
+    """Core metadata in memory."""
+
+    content: bytes
+    noted: float
+    """Monotonic seconds when its use was last noted in the store."""
+
+
 class KeptMetadata:
     """The core metadata in one cache."""
 
@@ -35,11 +45,11 @@ class KeptMetadata:
         self._store = store
         self._fetcher = fetcher
         self._counts = counts
-        self._lately: LRUCache[str, bytes] = LRUCache(_MEMORY, lambda content: len(content) + _ENTRY)
+        self._lately: LRUCache[str, Lately] = LRUCache(_MEMORY, lambda kept: len(kept.content) + _ENTRY)
         self._running = SingleFlight[tuple[str, object], bytes]()
 
-    def lately(self, sha256: str) -> bytes | None:
-        """Return metadata that is in memory."""
+    def lately(self, sha256: str) -> Lately | None:
+        """Return metadata that is in memory, or None."""
         return self._lately.get(sha256)
 
     async def read(self, wanted: WantedFile) -> bytes:
@@ -48,7 +58,7 @@ class KeptMetadata:
         if sha256 is None:
             raise NotFoundError.no_core_metadata(wanted.file.filename)
         if (found := self._lately.get(sha256)) is not None:
-            return found
+            return found.content
         return await self._running.run((sha256, wanted.source), lambda: self._read(wanted, sha256))
 
     async def keep(self, wanted: WantedFile) -> None:
@@ -76,7 +86,7 @@ class KeptMetadata:
                     self._counts.passed_through("store full" if isinstance(error, StorageFullError) else "store failed")
                     _logger.warning("The cache cannot keep core metadata of %s: %s", wanted.file.filename, error)
         with contextlib.suppress(ValueError):  # it is larger than the memory for it
-            self._lately[sha256] = content
+            self._lately[sha256] = Lately(content, time.monotonic())
         return content
 
     async def _stored(self, sha256: str) -> bytes | None:
@@ -115,7 +125,7 @@ class KeptMetadata:
         try:
             await on_storage(_CALL_S, path.write_bytes, content)
             async with within(_CALL_S, "The cache's storage"):
-                await self._store.keep(sha256, path, wanted.about)
+                await self._store.keep(sha256, path, wanted.about_metadata)
         except OSError as error:
             raise of_storage(error) from error
         finally:

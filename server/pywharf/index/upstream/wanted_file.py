@@ -56,6 +56,11 @@ class WantedFile(msgspec.Struct, frozen=True):
         """Where it came from."""
         return About(self.project, self.file.filename, self.source.url)
 
+    @property
+    def about_metadata(self) -> About:
+        """Where its core metadata came from."""
+        return About(self.project, self.file.filename + METADATA_SUFFIX, self.source.url)
+
     def size_of(self, announced: int | None) -> int | None:
         """Return the size that the content must have, given what the response announces; None: nobody knows.
 

@@ -44,7 +44,8 @@ class CachePlace:
     def wait_for(self, content: bytes) -> None:
         """Wait until a cache in a folder has a file with this content. Clients may have it earlier."""
         name = f"*{sha256(content)}*"
-        wait_for(lambda: any(self.content.rglob(name)), "the file to be kept")
+        # The file's lock has the same name, and is empty.
+        wait_for(lambda: len(content) in {p.stat().st_size for p in self.content.rglob(name)}, "the file to be kept")
 
 
 def cache_place(folder: Path, store: ObjectStore | None = None, **fields: Any) -> CachePlace:

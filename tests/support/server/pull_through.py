@@ -44,7 +44,13 @@ class CachePlace:
     def wait_for(self, content: bytes) -> None:
         """Wait until a cache in a folder has a file with this content. Clients may have it earlier."""
         name = f"*{sha256(content)}*"
-        wait_for(lambda: any(self.content.rglob(name)), "the file to be kept")
+
+        def is_kept() -> bool:
+            with contextlib.suppress(FileNotFoundError):  # the file's lock has the same name, is empty, and goes
+                return any(path.stat().st_size == len(content) for path in self.content.rglob(name))
+            return False
+
+        wait_for(is_kept, "the file to be kept")
 
 
 def cache_place(folder: Path, store: ObjectStore | None = None, **fields: Any) -> CachePlace:

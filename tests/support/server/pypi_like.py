@@ -48,7 +48,7 @@ def generate_like_pypi(index: Upstream, folder: Path, projects: int, seed: int =
     made = Generated()
     names = [f"public-{number:03}" for number in range(projects - len(ODD))]
     for number, name in enumerate(names):
-        requires = [f"{other}>=1.0" for other in choose.sample(names[max(0, number - 20) : number], min(number, 2))]
+        requires = [f"{other}>=1.0" for other in choose.sample(names[:number], min(number, number % 3))]
         files = [_wheel(folder, name, f"{release}.0", requires) for release in range(1, choose.randint(2, 4))]
         if choose.random() < 0.3:
             files.append(sdist(folder, name, "1.0"))

@@ -67,6 +67,12 @@ def read(server: Server, token: str) -> int:
     return call(server.repo(), auth=f"__token__:{token}").status
 
 
+def reviews_forbidden(server: Server) -> bool:
+    """Return what the server tells the operator about its right to review tokens."""
+    found: bool = call(f"{server.internal_url}/config", timeout_s=10).json()["reviews_forbidden"]
+    return found
+
+
 def cluster_document(cluster: Cluster, **changed: object) -> dict[str, object]:
     """Return what the operator makes of the cluster."""
     issuer = json.loads(cluster.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
@@ -118,10 +124,12 @@ def test_the_api_server_reviews_tokens_and_knows_deleted_accounts(
         f"--token_review_url={cluster.url}",
         f"--token_review_ca_file={cluster.ca_file}",
         f"--token_review_token_file={tmp_path / 'own'}",
+        "--internal_port=0",
     ]
     with running(tmp_path / "server", flags, config=config) as server:
         server.secrets.add(delegated)
         token = projected(kube, namespace, "trainer")
+        assert not reviews_forbidden(server), "the right is checked with the server's own token"
         assert read(server, token) == 200
         assert read(server, projected(kube, namespace, "other")) == 401
         kube.delete(f"/api/v1/namespaces/{namespace}/serviceaccounts/trainer")
@@ -133,6 +141,11 @@ def test_the_api_server_reviews_tokens_and_knows_deleted_accounts(
         )
         assert read(server, projected(kube, namespace, "trainer")) == 503
         assert "may not create tokenreviews (403); bind it to system:auth-delegator" in server.text()
+        assert reviews_forbidden(server)
+    with running(tmp_path / "another", flags, config=config) as server:
+        assert reviews_forbidden(server), "a missing right is known before a client comes"
+        (tmp_path / "own").write_text(delegated)
+        wait_for(lambda: not reviews_forbidden(server), "the right to be noticed", longest_s=60)
 
 
 def test_a_real_issuer_is_followed_while_its_keys_rotate(own_cluster: OwnCluster, identities, tmp_path):

@@ -174,10 +174,9 @@ _OTHERS: Final = (REPO, SERVER, POLICY, NAMESPACE, POD, JOB)
 def _last_writes(metadata: Mapping[str, Any]) -> tuple[str, str]:
     """Return when the operator and when anybody else last wrote the object, as managedFields say; "" if never.
 
-    An event is the operator's own only if the first of them is newer than both the second and what the event before
-    said. The times alone do not tell: an update that only removes fields gives its writer no new time, and nothing
-    but the new time of the operator's own entry distinguishes the operator's writes from it. A write within the same
-    second as the one before counts as somebody else's, and costs one reconcile that finds nothing to do.
+    An event is the operator's own only if the first time is newer than the second, and newer than it was in the event
+    before: an update by somebody else that only removes fields gives its writer no new time. Times have whole seconds.
+    The operator's second write within a second thus counts as somebody else's; the reconcile finds nothing to do.
     """
     own, others = "", ""
     entries = metadata.get("managedFields")

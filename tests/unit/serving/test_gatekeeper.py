@@ -205,6 +205,9 @@ class _Never:
     async def review(self, token: str, audience: str) -> ReviewStatus:
         raise AssertionError
 
+    async def check_right(self) -> None:
+        raise AssertionError
+
 
 @pytest.mark.parametrize("expires", [None, ENDED], ids=["not named", "expired"])
 def test_claims_are_compared_once(monkeypatch, expires):

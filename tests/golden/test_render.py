@@ -22,6 +22,7 @@ FOLDERS = {
     "s3": CHECKOUT / "examples" / "s3",
     "quota": CHECKOUT / "examples" / "quota",
     "cache": CHECKOUT / "examples" / "cache",
+    "prefetch": CHECKOUT / "examples" / "prefetch",
     "policy": CHECKOUT / "examples" / "policy",
     "in-cluster": CHECKOUT / "examples" / "in-cluster",
     "trusted-publishing": CHECKOUT / "examples" / "trusted-publishing",

@@ -13,6 +13,7 @@ from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.names import RepoName
 from pywharf.index.ports import CacheStore, Pin
 from pywharf.index.upstream import leases
+from pywharf.index.upstream.page_upkeep import PageUpkeep
 from pywharf.index.upstream.upkeep import Upkeep
 from support.object_stores.fault_proxy import FaultProxy, StoreFault, fault_proxy
 from support.server.cached_files import ACME, CachedFiles, cached_files, get
@@ -20,6 +21,7 @@ from support.server.file_upstream import FileUpstream, Offered
 from support.storage.caches import bucket_cache, content_of, keep, kept
 from support.waiting import until
 
+MAX_BYTES = 9_500
 NAME = "acme-1.0-py3-none-any.whl"
 SMALL, LARGE = os.urandom(300_000), os.urandom(9_000_000)
 
@@ -128,11 +130,20 @@ class Shown:
         self.evicted += files
 
 
+async def no_keys() -> frozenset[str]:
+    return frozenset()
+
+
+def upkeep_of(store: CacheStore, shown: Shown) -> Upkeep:
+    pages = PageUpkeep(store, MAX_BYTES, 7 * 86400.0, pinned_keys=no_keys, keys_of=lambda _: ())
+    return Upkeep(store, MAX_BYTES, pages, shown)
+
+
 async def test_two_servers_evict_once(s3, tmp_path):
     with fault_proxy(s3.endpoint) as proxy:
         async with stores(bucket_cache(s3, tmp_path, endpoint=proxy.url)) as opened:
             shown = [Shown(), Shown()]
-            upkeeps = [Upkeep(store, 9_500, 7 * 86400.0, one) for store, one in zip(opened, shown, strict=True)]
+            upkeeps = [upkeep_of(store, one) for store, one in zip(opened, shown, strict=True)]
             contents = [os.urandom(1000) for _ in range(12)]
             digests = [await keep(opened[number % 2], content) for number, content in enumerate(contents)]
             for digest, content in zip(digests[:3], contents, strict=False):
@@ -153,7 +164,7 @@ async def test_an_eviction_that_breaks_off_is_completed_by_the_other_server(s3, 
     with fault_proxy(s3.endpoint) as proxy:
         async with stores(bucket_cache(s3, tmp_path, endpoint=proxy.url)) as opened:
             shown = [Shown(), Shown()]
-            upkeeps = [Upkeep(store, 9_500, 7 * 86400.0, one) for store, one in zip(opened, shown, strict=True)]
+            upkeeps = [upkeep_of(store, one) for store, one in zip(opened, shown, strict=True)]
             for number in range(12):
                 await keep(opened[number % 2], os.urandom(1000))
             proxy.faults = [StoreFault("POST", "[?]delete", 403, times=8)]

@@ -16,7 +16,15 @@ from support.waiting import wait_for
 
 THIRD = '\n[third]\ntype = "file_system"\nread_secret = "third-read"\n'
 
-NOTHING_WRONG = {"broken": {}, "policies": {}, "access": True, "refused": "", "reviews_forbidden": False}
+NOTHING_WRONG = {
+    "broken": {},
+    "policies": {},
+    "access": True,
+    "upstreams": [],
+    "sources": True,
+    "refused": "",
+    "reviews_forbidden": False,
+}
 
 
 def report(server: Server) -> dict[str, object]:

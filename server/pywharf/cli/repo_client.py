@@ -30,6 +30,7 @@ from pywharf.core.errors import (
     WrongContentError,
 )
 from pywharf.core.model import File
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName
 from pywharf.core.redaction import Redacted
 from pywharf.egress.policy import proxy_for
@@ -58,6 +59,7 @@ class RepoAddress(msgspec.Struct, frozen=True):
     repo: str
 
 
+@warmed_up
 class _Pins(msgspec.Struct, frozen=True):
     pins: tuple[Pin, ...]
 

@@ -6,6 +6,7 @@ import msgspec
 
 from pywharf.core import toml_text
 from pywharf.core.errors import InvalidConfigError
+from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.lock_files.pins import Draft, Lock, LockedFile, filename_of, sha256_of
 
 _VERSION = 1
@@ -28,6 +29,7 @@ class _Package(msgspec.Struct, frozen=True):
     wheels: tuple[_File, ...] = ()
 
 
+@warmed_up
 class _UvLock(msgspec.Struct, frozen=True):
     version: int
     package: tuple[_Package, ...] = ()

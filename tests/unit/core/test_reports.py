@@ -17,7 +17,10 @@ SUMMARY = Summary(projects=1, files=2, bytes=3, changed=False)
         (report.of_failure("Why."), b'{"error":"Why."}\n'),
         (
             msgspec.json.encode(ConfigReport("", {}, {})),
-            b'{"digest":"","broken":{},"policies":{},"access":false,"upstreams":[],"sources":false}',
+            (
+                b'{"digest":"","broken":{},"policies":{},"access":false,"upstreams":[],"sources":false,"refused":"",'
+                b'"reviews_forbidden":false}'
+            ),
         ),
         (
             msgspec.json.encode(
@@ -32,7 +35,8 @@ SUMMARY = Summary(projects=1, files=2, bytes=3, changed=False)
             ),
             (
                 b'{"digest":"a","broken":{"demo":{"code":"code","message":"Why."}},"policies":{},"access":true,'
-                b'"upstreams":[{"url":"https://index.example/","failing_since":7,"last_failure":9}],"sources":true}'
+                b'"upstreams":[{"url":"https://index.example/","failing_since":7,"last_failure":9}],"sources":true,'
+                b'"refused":"","reviews_forbidden":false}'
             ),
         ),
     ],

@@ -22,6 +22,7 @@ from pywharf.backends.object_store.client import (
     Version,
 )
 from pywharf.backends.object_store.store_clock import StoreClock
+from pywharf.core.msgspec_warmup import warmed_up
 
 MAX_LOCK_S = 86_400.0
 """Most seconds of a lock."""
@@ -34,6 +35,7 @@ _HELD = 65_536
 _CONCURRENT = 16
 
 
+@warmed_up
 class _Lock(msgspec.Struct, frozen=True):
     owner: str
     """Random, so that a call knows its own object, and a store whose versions are digests never gives one twice."""

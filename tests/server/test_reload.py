@@ -390,6 +390,8 @@ def test_a_repo_is_added_to_many(tmp_path):
             "broken": {},
             "policies": {},
             "access": True,
+            "upstreams": [],
+            "sources": True,
             "refused": "",
             "reviews_forbidden": False,
         }

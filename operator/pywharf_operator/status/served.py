@@ -26,13 +26,12 @@ from pywharf_operator.status.refusal import Refusal, refused_job, refused_object
 from pywharf_operator.status.unserved import NO_UPDATES, NOT_SERVED, RepoStatuses
 from pywharf_operator.status.upstreams import needs_newer, upstream_reachable
 
-
 _WAITS_FOR_CACHE: Final = Finding(
     status=False,
     reason="Waiting",
     message=(
-        "Pods of the server run that were started before it had a cache. Until new ones have replaced them, the repo is "
-        "served with the upstream mode Pages; if that takes long, see why the new pods do not become ready."
+        "Pods of the server run that were started before it had a cache. Until new ones have replaced them, the repo "
+        "is served with the upstream mode Pages; if that takes long, see why the new pods do not become ready."
     ),
 )
 

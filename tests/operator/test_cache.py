@@ -154,3 +154,26 @@ def test_a_fault_of_a_source_is_its_repo_s_own(kube, namespace, kubelet, operato
     wait_for_condition(kube, at(namespace, "half"), "Ready", "True", longest_s=LONG_S)
     assert page(url) == page(url, "half") == 200
     assert kubelet.urls(namespace, SERVER_NAME) == [url]
+
+
+@pytest.mark.timeout(240)
+def test_a_repo_stays_served_until_pods_have_the_cache(kube, namespace, kubelet, operator, index):
+    """The pods that run cannot open a repo of the mode Cached; new ones take a while, or never become ready."""
+    index.credentials = None
+    storage: Json = {"size": "1Gi", "accessModes": ["ReadWriteMany"]}  # otherwise the old pod ends first
+    given: Json = {"storage": storage, "allowedEndpoints": [host(index)]}
+    pages = repo("team-a", upstream={"mode": "Pages", "sources": [{"url": index.url}]})
+    apply(kube, namespace, secret_of("team-a"), pages, server(**given))
+    (url,) = kubelet.wait_for_urls(namespace, SERVER_NAME, 1, longest_s=LONG_S)
+    wait_for_condition(kube, at(namespace), "Ready", "True", longest_s=LONG_S)
+    keys: Json = {"s3": {"bucket": "abc"}, "credentialsSecretRef": {"name": "later", "key": "keys"}}
+    apply(kube, namespace, server(cache=keys, **given), cached(index, keys=None))
+    found = wait_for_condition(kube, at(namespace), "Programmed", "False", reason="Waiting", longest_s=LONG_S)
+    assert "started before it had a cache" in condition(found, "Programmed")["message"]
+    assert page(url) == page(url, project="parcel") == 200
+    assert kubelet.urls(namespace, SERVER_NAME) == [url]
+    # A cache without a fault: new pods, and the mode that the repo asks for.
+    apply(kube, namespace, server(cache=CACHE, **given))
+    wait_for_condition(kube, at(namespace), "Ready", "True", longest_s=LONG_S)
+    (url,) = kubelet.wait_for_urls(namespace, SERVER_NAME, 1, longest_s=LONG_S)
+    assert page(url) == 200

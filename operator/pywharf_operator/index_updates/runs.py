@@ -7,13 +7,13 @@ from datetime import datetime
 import msgspec
 
 from pywharf_operator.cluster.kube import Json, Kube
-from pywharf_operator.cluster.live import labels_of
+from pywharf_operator.cluster.live import annotations_of, is_running, labels_of
 from pywharf_operator.index_updates.refused_pods import is_late, refused_jobs, without_pod
 from pywharf_operator.index_updates.stuck import lingering
 from pywharf_operator.render.labels import selector_of
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.kinds import JOB, POD
-from pywharf_operator.spec.names import REPO_LABEL, SERVER_LABEL
+from pywharf_operator.spec.names import CACHE_ANNOTATION, REPO_LABEL, SERVER_LABEL
 
 
 class Runs(msgspec.Struct, frozen=True):
@@ -27,6 +27,11 @@ class Runs(msgspec.Struct, frozen=True):
     """Why a Job gets no pod, by the Job's uid."""
     waits_for_pods: bool = False
     """Whether a running Job has no pod."""
+
+    @property
+    def has_pods_without_cache(self) -> bool:
+        """Whether a replica runs that was started without a cache."""
+        return any(is_running(pod) and CACHE_ANNOTATION not in annotations_of(pod) for pod in self.server_pods)
 
     def has_lingering(self, now: datetime) -> bool:
         """Return whether a Job's pod runs on although its index is updated; it must soon be reported."""

@@ -200,6 +200,7 @@ class Reconciler:
             image=self._settings.image,
             apis=await self.apis(),
             now=self._now(),
+            has_pods_without_cache=runs.has_pods_without_cache,
             session_key=session_key,
         )
         # In a thread: with thousands of repos it takes a while, and the probes must be answered meanwhile.

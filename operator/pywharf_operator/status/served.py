@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,7 @@ from pywharf_operator.cluster.remedies import with_remedy
 from pywharf_operator.render import Finding, RenderedServer, RepoVerdict, ServerVerdict
 from pywharf_operator.render.objects.config_map import plain
 from pywharf_operator.render.resolve.identity import entries_in, review_forbidden
+from pywharf_operator.render.resolve.repo_config import waits_for_cache
 from pywharf_operator.render.urls import base_url, repo_url
 from pywharf_operator.spec import ObjectKey
 from pywharf_operator.spec.names import REPO_LABEL
@@ -23,6 +25,15 @@ from pywharf_operator.status.programmed import ConfigHistory, ReplicaReport, pro
 from pywharf_operator.status.refusal import Refusal, refused_job, refused_objects
 from pywharf_operator.status.unserved import NO_UPDATES, NOT_SERVED, RepoStatuses
 from pywharf_operator.status.upstreams import needs_newer, upstream_reachable
+
+_WAITS_FOR_CACHE: Final = Finding(
+    status=False,
+    reason="Waiting",
+    message=(
+        "Pods of the server run that were started before it had a cache. Until new ones have replaced them, the repo "
+        "is served with the upstream mode Pages; if that takes long, see why the new pods do not become ready."
+    ),
+)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +76,14 @@ def programmed_of(result: Result) -> dict[RepoName, Finding]:
         message = rendered.config_rendered.message
         finding = Finding(status=False, reason="ConfigNotRendered", message=message)
         return {repo.name: finding for repo in result.repos if repo.served}
-    old = _refused(result)
-    return {repo.name: _programmed(repo.name, result, old) for repo in result.repos if repo.served}
+    old, server = _refused(result), result.verdict.server
+    return {
+        repo.name: _WAITS_FOR_CACHE
+        if repo.spec is not None and waits_for_cache(repo.repo, server, repo.spec)
+        else _programmed(repo.name, result, old)
+        for repo in result.repos
+        if repo.served
+    }
 
 
 def policy_reports(result: Result) -> dict[ObjectKey, PolicyReport]:

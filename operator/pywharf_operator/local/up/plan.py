@@ -114,11 +114,20 @@ def _open(server: PackageServer) -> PackageServer:
 
 
 def _cache(given: Cache | None) -> Cache:
-    """Return a cache with the limits of the given one. `up` keeps it in its root, wherever a cluster would."""
-    if given is None:
-        return Cache(file_system=CacheVolume(size=DEFAULT_MAX_BYTES), max_bytes=DEFAULT_MAX_BYTES)
-    size = given.most_bytes or DEFAULT_MAX_BYTES
-    return Cache(file_system=CacheVolume(size=size), max_bytes=size, keep_pages=given.keep_pages)
+    """Return a cache with the limits of the given one. `up` keeps it in its root, wherever a cluster would.
+
+    The rules of a volume that is described hold here, too. Without one nobody has described what replicas cannot share.
+    """
+    volume = None if given is None else given.file_system
+    if given is not None and volume is not None and volume.size is not None:
+        return given
+    size = (given and given.max_bytes) or DEFAULT_MAX_BYTES
+    modes = ("ReadWriteMany",) if volume is None else volume.access_modes
+    return Cache(
+        file_system=CacheVolume(size=size, access_modes=modes),
+        max_bytes=size,
+        keep_pages=None if given is None else given.keep_pages,
+    )
 
 
 def _aimed(repo: PackageRepo, server: PackageServer, *, anyway: bool) -> PackageRepo:

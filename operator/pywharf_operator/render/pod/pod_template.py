@@ -125,6 +125,10 @@ def pod_template(server: PackageServer, environment: Environment) -> Manifest:
     check_container(made, CONTAINER, "podTemplate")
     # The Deployment, the Service and the operator find the pods by these labels.
     made["metadata"]["labels"] = {**made["metadata"].get("labels", {}), **ours}
+    if server.spec.cache is not None:
+        # By this one it knows which pods have the cache.
+        annotations = made["metadata"].get("annotations", {})
+        made["metadata"]["annotations"] = {**annotations, CACHE_ANNOTATION: cache_digest(server)}
     return made
 
 
@@ -210,9 +214,7 @@ def _template(server: PackageServer, environment: Environment) -> Manifest:
         spec["topologySpreadConstraints"] = [
             _spread(server, key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
         ]
-    cache = server.spec.cache
-    read_at_start = {} if cache is None else {"annotations": {CACHE_ANNOTATION: cache_digest(server)}}
-    return {"metadata": pod_metadata(server, read_at_start), "spec": spec}
+    return {"metadata": pod_metadata(server, {}), "spec": spec}
 
 
 def _container(server: PackageServer, environment: Environment) -> Manifest:

@@ -35,7 +35,7 @@ def table_too_large(server: PackageServer, size: int) -> Finding:
     return refused(
         "TableTooLarge",
         f"Its table in the server's configuration takes {size} bytes, and PackageServer {server.key} takes "
-        f"{server.spec.limits.repo_table_bytes} of one repo; shorten spec.upstream.reserved, "
+        f"{server.spec.limits.repo_table_bytes} of one repo; shorten spec.upstream.sources, spec.upstream.reserved, "
         "spec.upstream.allowShadowing (* stands for any characters) and spec.access, or have "
         "spec.limits.repoTableBytes raised.",
     )

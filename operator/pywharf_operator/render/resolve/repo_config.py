@@ -44,6 +44,18 @@ def repo_table(
     return parse_spec(table, specs, f"spec.backend.{spec.backend.chosen_field}")
 
 
+def without_cache(spec: BackendSpec) -> BackendSpec:
+    """Return the table with the mode Pages instead of Cached; the same if its mode is another."""
+    if spec.upstream.mode != "Cached":
+        return spec
+    return msgspec.structs.replace(spec, upstream=msgspec.structs.replace(spec.upstream, mode="Pages"))
+
+
+def waits_for_cache(repo: PackageRepo, server: PackageServer, spec: BackendSpec) -> bool:
+    """Return whether the repo is to use the cache and does not yet, because of pods that have none."""
+    return upstream_mode(repo, server) == "Cached" != spec.upstream.mode
+
+
 def upstream_mode(repo: PackageRepo, server: PackageServer) -> str:
     """Return the repo's own mode, or the server's."""
     return repo.spec.upstream.mode or server.spec.upstream.mode

@@ -38,7 +38,7 @@ from pywharf_operator.render.resolve.identity import (
 from pywharf_operator.render.resolve.kept import UNKNOWN, KeptRepo
 from pywharf_operator.render.resolve.lent_storage import storage_conflicts
 from pywharf_operator.render.resolve.policies import PolicyReach, ServedName, server_policies
-from pywharf_operator.render.resolve.repo_config import repo_table, upstream_mode
+from pywharf_operator.render.resolve.repo_config import repo_table, upstream_mode, without_cache
 from pywharf_operator.render.resolve.schedule import schedule_of
 from pywharf_operator.render.resolve.secret_refs import RepoSecrets, lends_to, resolve_secrets
 from pywharf_operator.render.resolve.shares import age_of
@@ -262,6 +262,8 @@ def _table(
     }
     try:
         spec = repo_table(repo, server, environment.specs, files)
+        if environment.has_pods_without_cache:
+            spec = without_cache(spec)
         return spec, _table_too_large(repo, server, spec, environment, files)
     except InvalidConfigError as error:
         return None, refused("InvalidBackend", str(error))

@@ -75,6 +75,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """Kinds that the cluster has beyond Kubernetes' own, such as ServiceMonitor and HTTPRoute."""
     now: datetime | None = None
     """The moment with which ends of access entries are compared; None: none has ended."""
+    has_pods_without_cache: bool = False
+    """Whether pods of the server run that were started before it had a cache, and so cannot open repos with one."""
     session_key: bytes = b""
     """The key of the revision's HMAC, so that the revision reveals nothing about weak secrets. Empty if nobody else
     sees the revision."""

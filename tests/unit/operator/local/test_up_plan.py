@@ -187,6 +187,30 @@ def test_of_a_cache_only_its_limits_count(cache, limits):
     assert [any(words in note for note in made.notes) for words in expected] == [True] * len(expected)
 
 
+REPLICAS = ", replicas: 2, storage: {size: 1Gi, accessModes: [ReadWriteMany]}"
+
+
+@pytest.mark.parametrize(
+    ("cache", "problem"),
+    [
+        ("", None),
+        (", cache: {s3: {bucket: abc}}", None),
+        (", cache: {fileSystem: {size: 1Gi, accessModes: [ReadWriteMany]}}", None),
+        (", cache: {fileSystem: {size: 1Gi}}", "StorageNotShared"),
+        (", cache: {fileSystem: {existingClaim: abc}}", "StorageNotShared"),
+        (", cache: {fileSystem: {size: 10, accessModes: [ReadWriteMany]}, maxBytes: 11}", "CacheVolumeTooSmall"),
+    ],
+    ids=["none", "bucket", "shared volume", "volume", "claim", "too small"],
+)
+def test_a_cache_is_judged_as_in_a_cluster(cache, problem):
+    """A server with several replicas is none with a fault because `up` has a cache of its own."""
+    server_text = server("pywharf").replace("{storage: {size: 1Gi}", "{" + (REPLICAS + cache).removeprefix(", "))
+    made = planned(server_text, repo("a", "central", ", upstream: {mode: Cached}"))
+    assert served(made) == ["a"]
+    assert [text for text in made.problems if problem is None or problem not in text] == []
+    assert len(made.problems) == (problem is not None)
+
+
 def test_what_needs_a_cluster_is_noted():
     made = planned(
         server("pywharf", ", identity: {serviceAccounts: TokenReview}"),

@@ -118,7 +118,7 @@ def test_a_table_that_is_too_large_is_refused_alone(count, reason):
         message = next(one.accepted.message for one in found.repos if not one.accepted.status)
         own = resolved([repo("a", "large", reserved=noise(count))], server(Limits(repo_table_bytes=262_144)))[0]
         assert f"takes {table_bytes(RepoName('a-large'), own.repos[0].spec)} bytes" in message
-        assert "takes 16384 of one repo; shorten spec.upstream.reserved" in message
+        assert "takes 16384 of one repo; shorten spec.upstream.sources, spec.upstream.reserved" in message
 
 
 def test_what_the_server_itself_adds_does_not_count():

@@ -15,6 +15,7 @@ from pywharf_operator.local.folder import faults_of, snapshot_of
 from pywharf_operator.render import Environment, RenderedServer, Resolution, render_server, repos_applied, resolve
 from pywharf_operator.render.objects.config_map import CONFIG_KEY, texts_of
 from pywharf_operator.render.resolve.fallback import fallback_credentials
+from pywharf_operator.render.resolve.repo_config import waits_for_cache
 from pywharf_operator.spec import ObjectKey
 from support.operator.manifest_text import parsed_each
 
@@ -93,6 +94,39 @@ def test_without_a_cache_there_is_nothing_of_it():
     assert list(texts_of(made.config_map)) == ["config.toml", "admin_secret.toml", "repos.toml"]
     assert "cache" not in json.dumps(pod_of(made))
     assert list(of_kind(made, "PersistentVolumeClaim")) == ["pywharf-data"]
+
+
+def test_pods_without_the_cache_get_what_they_can_open():
+    """A repo of the mode Cached cannot be opened by a pod that was started before the server had a cache."""
+    found = parsed_each(
+        *(json.dumps(one) for one in (server(cache=VOLUME), secret(), repo(mode="Cached", sources=[PARTNER, REST])))
+    )
+    environment = msgspec.structs.replace(ENVIRONMENT, has_pods_without_cache=True)
+    resolution = resolve(snapshot_of(found), environment)
+    assert faults_of(resolution, ()) == ()
+    (one,) = resolution.repos
+    made = render_server(resolution.servers[0], environment)
+    upstream = config_of(made)["a"]["upstream"]
+    assert "mode" not in upstream  # Pages, the default
+    assert [source["url"] for source in upstream["sources"]] == [PARTNER["url"], REST["url"]]
+    assert set(credentials_of(made).values()) == {b"acme", b"hush-hush"}
+    assert "--cache_config=/etc/pywharf/cache.toml" in pod_of(made)["spec"]["containers"][0]["args"]
+    assert one.spec is not None
+    assert waits_for_cache(one.repo, resolution.servers[0].server, one.spec)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"podTemplate": {"metadata": {"annotations": {"pywharf.dev/cache": None}}}},
+        {"podTemplate": {"metadata": {"annotations": {"pywharf.dev/cache": "x"}}}},
+        {"annotations": {"team": "ml"}},
+    ],
+    ids=["null", "another", "with others"],
+)
+def test_pods_with_the_cache_are_known_whatever_their_template_says(given):
+    expected = pod_of(rendered(server(cache=VOLUME)))["metadata"]["annotations"]["pywharf.dev/cache"]
+    assert pod_of(rendered(server(cache=VOLUME, **given)))["metadata"]["annotations"]["pywharf.dev/cache"] == expected
 
 
 def test_a_cache_on_a_volume():

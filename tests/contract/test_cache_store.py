@@ -174,6 +174,42 @@ async def test_nobody_releases_the_lock_of_another_server(store, other):
     assert not await other.lock(name, FAR_S)
 
 
+async def test_a_lock_that_is_extended_is_never_free(store, other):
+    name = a_name()
+    assert await store.lock(name, 1.0)
+    taken: list[bool] = []
+    ended = time.monotonic() + 1.5
+    while time.monotonic() < ended:
+        assert await store.extend(name, FAR_S)
+        taken.append(await other.lock(name, FAR_S))
+    assert not any(taken)
+    await store.unlock(name)
+    assert await other.lock(name, FAR_S)
+
+
+async def test_nobody_extends_what_it_does_not_hold(store, other):
+    name = a_name()
+    assert not await store.extend(name, FAR_S)
+    assert await store.lock(name, FAR_S)
+    assert not await other.extend(name, FAR_S)
+    await store.unlock(name)
+    assert not await store.extend(name, FAR_S)
+    assert await other.lock(name, FAR_S)
+
+
+async def test_a_lock_that_another_took_after_its_end_is_not_extended(store, other):
+    name = a_name()
+    assert await store.lock(name, 0.2)
+
+    async def taken() -> bool:
+        return await other.lock(name, FAR_S)
+
+    await until_true(taken)
+    assert not await store.extend(name, FAR_S)
+    await store.unlock(name)
+    assert not await store.lock(name, FAR_S)
+
+
 async def test_a_lock_ends_by_itself(store, other):
     name = a_name()
     assert await store.lock(name, 1.0)

@@ -101,6 +101,9 @@ class FileSystemCacheStore:
     async def lock(self, name: str, seconds: float) -> bool:
         return await self._writing(lambda spool: self._locks.take(name, seconds, spool))
 
+    async def extend(self, name: str, seconds: float) -> bool:
+        return await self._writing(lambda spool: self._locks.extend(name, seconds, spool))
+
     async def unlock(self, name: str) -> None:
         await self._reading(partial(self._locks.release, name))
 

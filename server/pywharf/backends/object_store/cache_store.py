@@ -77,6 +77,9 @@ class BucketCache:
         await self._make_spool()
         return await locks.lock(name, seconds)
 
+    async def extend(self, name: str, seconds: float) -> bool:
+        return await (await self._open()).locks.extend(name, seconds)
+
     async def unlock(self, name: str) -> None:
         await (await self._open()).locks.unlock(name)
 

@@ -110,6 +110,14 @@ class CacheStore(Protocol):
             True if this call took the lock. Of concurrent calls, through any number of servers, one returns True.
         """
 
+    async def extend(self, name: str, seconds: float) -> bool:
+        """Let a lock that this process took end so many seconds from now. At no moment may another caller take it.
+
+        Returns:
+            True if this process still held it; False, and nothing is changed, if it was released, or if it ended and
+            may have been taken by another.
+        """
+
     async def unlock(self, name: str) -> None:
         """Release a lock that this process took. A missing one is ignored."""
 

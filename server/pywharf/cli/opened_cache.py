@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pywharf.backends.opening import open_cache
@@ -25,10 +26,19 @@ from pywharf.serving.metrics import Metrics
 
 
 @contextlib.asynccontextmanager
-async def opened_cache(
-    settings: ServerSettings, client: UpstreamClient, health: SourceHealth, metrics: Metrics, user_agent: str
+async def opened_cache(  # noqa: PLR0913 - the parts of the server that it needs
+    settings: ServerSettings,
+    client: UpstreamClient,
+    health: SourceHealth,
+    metrics: Metrics,
+    user_agent: str,
+    *,
+    running: AbstractContextManager[object],
 ) -> AsyncIterator[UpstreamCache | None]:
-    """Yield the cache that `--cache_config` describes; None without the flag. Raises InvalidConfigError."""
+    """Yield the cache that `--cache_config` describes; None without the flag. Raises InvalidConfigError.
+
+    `running` is entered by what a server that stops has to wait for.
+    """
     if settings.cache_config is None:
         yield None
         return
@@ -49,6 +59,7 @@ async def opened_cache(
                 fetcher,
                 CountsForUpkeep(metrics.cached_files, upkeep),
                 max_spool_bytes=config.max_spool_bytes or config.max_bytes,
+                finishing=running,
             )
         )
         yield UpstreamCache(store, config.max_bytes, keep_pages_s, pages, files)

@@ -33,18 +33,21 @@ class SpoolRoom:
         wanted = size or 0
         if self._files >= _MOST_FILES or wanted > self._most_bytes - self._taken:
             raise no_room()
-        share = SpoolShare(self, wanted)
+        share = SpoolShare(self, folder)
         self._files += 1
-        self._taken += wanted
-        self._unwritten += wanted
         try:
-            if await _free(folder) < self._unwritten + _SPARE:
-                raise no_room()
+            await share.announce(wanted)
             yield share
         finally:
             self._files -= 1
             self._taken -= share.held
             self._unwritten -= share.unwritten
+
+    async def expect(self, folder: Path, count: int) -> None:
+        """Note that so many bytes that were taken are to come. Raises StorageFullError if the disk has no room."""
+        self._unwritten += count
+        if await _free(folder) < self._unwritten + _SPARE:
+            raise no_room()
 
     def take(self, count: int) -> None:
         """Take bytes that were not announced. Raises StorageFullError."""
@@ -60,9 +63,17 @@ class SpoolRoom:
 class SpoolShare:
     """The room that one file holds."""
 
-    def __init__(self, room: SpoolRoom, held: int) -> None:
+    def __init__(self, room: SpoolRoom, folder: Path) -> None:
         self._room = room
-        self.held = self.unwritten = held
+        self._folder = folder
+        self.held = self.unwritten = 0
+
+    async def announce(self, count: int) -> None:
+        """Take bytes that are to come, before they do. Raises StorageFullError, BackendUnavailableError."""
+        self._room.take(count)
+        self.held += count
+        self.unwritten += count
+        await self._room.expect(self._folder, count)
 
     def take(self, count: int) -> None:
         """Take bytes that are about to be written. Raises StorageFullError."""

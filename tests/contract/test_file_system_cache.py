@@ -18,7 +18,7 @@ from pywharf.backends.file_system.cache_store import FileSystemCacheStore, open_
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, StorageFullError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports import LocalContent, Pin
-from support.storage.caches import about, content_of, digest_of, keep, kept, spooled
+from support.storage.caches import about, all_pins, content_of, digest_of, keep, kept, spooled
 from support.storage.faults import Fault, injected
 from support.storage.volumes import Volume, volume
 
@@ -54,7 +54,7 @@ async def is_whole(store: FileSystemCacheStore) -> bool:
     assert set(await kept(store)) == {digest_of(b"kept")}
     assert await store.abouts([digest_of(b"kept")]) == {digest_of(b"kept"): about()}
     assert await store.read_page(NAME, 100) == b"page"
-    return await store.all_pins() == {TEAM: (PIN,)}
+    return await all_pins(store) == {TEAM: (PIN,)}
 
 
 async def test_a_full_volume_refuses_writes_and_reads_on(small):
@@ -170,7 +170,7 @@ async def test_files_of_others_are_no_kept_files(store, tmp_path):
     (tmp_path / "cache" / "pins" / "Not a repo.pins").parent.mkdir(exist_ok=True)
     (tmp_path / "cache" / "pins" / "Not a repo.pins").write_text("by hand")
     assert set(await kept(store)) == {digest}
-    assert await store.all_pins() == {}
+    assert await all_pins(store) == {}
 
 
 _KILLED = """

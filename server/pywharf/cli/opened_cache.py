@@ -18,6 +18,7 @@ from pywharf.index.upstream.kept_files import KeptFiles
 from pywharf.index.upstream.kept_page import key_of as key_of_page
 from pywharf.index.upstream.kept_pages import KeptPages
 from pywharf.index.upstream.page_upkeep import PageUpkeep
+from pywharf.index.upstream.pinned_bytes import PinnedBytes
 from pywharf.index.upstream.source import Source
 from pywharf.index.upstream.upkeep import CountsForUpkeep, Upkeep
 from pywharf.index.upstream.upstream_cache import UpstreamCache
@@ -62,7 +63,8 @@ async def opened_cache(  # noqa: PLR0913 - the parts of the server that it needs
                 finishing=running,
             )
         )
-        yield UpstreamCache(store, config.max_bytes, keep_pages_s, pages, files)
+        pinned = PinnedBytes(store, config.max_bytes)
+        yield UpstreamCache(store, config.max_bytes, keep_pages_s, pages, files, pinned)
 
 
 def _keys_of(about: About) -> tuple[str, str]:

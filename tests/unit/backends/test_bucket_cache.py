@@ -139,7 +139,8 @@ async def test_a_lock_is_extended_although_the_answer_was_lost(world):
 
     async def repeated(key: str, sent: bytes, expected: Version) -> Version:
         await done(key, sent, expected)
-        return await done(key, sent, expected)
+        again: Version = await done(key, sent, expected)
+        return again
 
     client.replace = repeated
     assert await locks.extend(NAME, 60.0)
@@ -493,4 +494,4 @@ async def test_a_repo_s_pins_are_its_own(world):
         await pins.pin(repo, Pin(ACME, "acme-1.tar.gz", SHA, number))
     for number, repo in enumerate(repos):
         assert [pin.size for pin in await pins.pins(repo)] == [number]
-    assert set(await pins.pinning_repos()) == set(await pins.all_pins()) == set(repos)
+    assert set(await pins.pinning_repos()) == set(repos)

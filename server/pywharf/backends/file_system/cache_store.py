@@ -7,8 +7,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -113,7 +112,7 @@ class FileSystemCacheStore:
     async def write_page(self, key: str, content: bytes) -> None:
         await self._writing(lambda spool: self._pages.write(key, content, spool))
 
-    async def remove_pages(self, unused_for_s: float, but_for: AbstractSet[str] = frozenset()) -> int:
+    async def remove_pages(self, unused_for_s: float, but_for: Container[str] = frozenset()) -> int:
         left = 0
         for shard in await self._reading(self._pages.shards):
             left += await self._reading(partial(self._pages.remove_old, shard, unused_for_s, but_for), _LARGE_S)
@@ -128,9 +127,6 @@ class FileSystemCacheStore:
 
     async def pinning_repos(self) -> tuple[RepoName, ...]:
         return await self._reading(self._pins.repos, _LARGE_S)
-
-    async def all_pins(self) -> dict[RepoName, tuple[Pin, ...]]:
-        return await self._reading(self._pins.all, _LARGE_S)
 
     async def pin(self, repo: RepoName, pin: Pin) -> None:
         await self._writing(lambda spool: self._pins.pin(repo, pin, spool))

@@ -1,7 +1,6 @@
 """The port for the pull-through cache: where the files and pages of other indexes are kept."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -132,7 +131,7 @@ class CacheStore(Protocol):
     async def write_page(self, key: str, content: bytes) -> None:
         """Keep a page, in place of the one before it."""
 
-    async def remove_pages(self, unused_for_s: float, but_for: AbstractSet[str] = frozenset()) -> int:
+    async def remove_pages(self, unused_for_s: float, but_for: Container[str] = frozenset()) -> int:
         """Remove the pages that were last written so many seconds ago or longer.
 
         Parameters:
@@ -151,9 +150,6 @@ class CacheStore(Protocol):
 
     async def pinning_repos(self) -> tuple[RepoName, ...]:
         """Return the repos that have pinned anything, also those that no server serves any longer."""
-
-    async def all_pins(self) -> dict[RepoName, tuple[Pin, ...]]:
-        """Return what all repos have pinned."""
 
     async def pin(self, repo: RepoName, pin: Pin) -> None:
         """Pin a file for a repo. Idempotent: a pin of one project and file name replaces the one before it."""

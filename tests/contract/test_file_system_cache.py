@@ -142,6 +142,32 @@ async def test_a_torn_file_is_replaced(store):
     assert await content_of(await store.open(digest)) == b"content"
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+async def test_what_is_no_regular_file_is_no_kept_file(store, tmp_path, kind):
+    content = b"kept"
+    digest = digest_of(content)
+    path = tmp_path / "cache" / "files" / digest[:2] / digest
+    path.parent.mkdir(parents=True)
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"key!")
+    match kind:
+        case "link":
+            path.symlink_to(secret)
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.mkdir()
+    for _ in range(40):  # more than the calls that may run
+        assert await store.open(digest) is None
+    if kind == "folder":
+        with pytest.raises(BackendUnavailableError):
+            await keep(store, content)
+    else:
+        await keep(store, content)
+        assert await content_of(await store.open(digest)) == content
+    assert secret.read_bytes() == b"key!"
+
+
 async def test_a_removed_file_is_read_by_those_who_have_it_open(store):
     digest = await keep(store, b"content")
     opened = await store.open(digest)

@@ -393,6 +393,30 @@ async def test_files_that_are_fetched_take_bounded_room(upstream, store, session
         assert not server.counted.passed
 
 
+async def test_many_small_files_wait_until_others_are_kept(server, session, store):
+    names = [f"small-{number}" for number in range(300)]
+    for name in names:
+        server.offer(name, Offered(name.encode()))
+    got = await asyncio.gather(*(get(session, url(server, name)) for name in names))
+    assert [one.body.decode() for one in got] == names
+    assert not server.counted.passed
+    await until(lambda: not spooled(store), "all are kept")
+
+
+async def test_a_link_in_the_cache_leads_nowhere(server, store, session, tmp_path):
+    server.offer(NAME, Offered(CONTENT))
+    assert (await get(session, url(server))).body == CONTENT
+    await until(lambda: not spooled(store), "it is kept")
+    assert (await get(session, url(server))).body == CONTENT
+    digest = server.records[NAME].sha256
+    path, secret = tmp_path / "cache" / "files" / digest[:2] / digest, tmp_path / "secret"
+    secret.write_bytes(bytes(len(CONTENT)))
+    path.unlink()
+    path.symlink_to(secret)
+    assert (await get(session, url(server))).body == CONTENT
+    await until(lambda: not path.is_symlink(), "the kept file is there again")
+
+
 @contextlib.asynccontextmanager
 async def replicas(upstream: FileUpstream, folder: Path, *offered: Offered) -> AsyncIterator[list[CachedFiles]]:
     """Run two servers with one cache."""

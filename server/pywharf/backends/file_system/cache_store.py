@@ -23,7 +23,7 @@ from pywharf.backends.file_system.cache_spool import CacheSpool
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.os_errors import of_cache, translating
-from pywharf.index.ports import USE_GRANULARITY_S, About, Content, KeptFile, LocalContent, Pin
+from pywharf.index.ports import USE_GRANULARITY_S, About, Content, KeptFile, Pin
 from pywharf.index.threads import CALL_S, BoundedCalls
 
 _logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class FileSystemCacheStore:
 
     async def open(self, sha256: str) -> tuple[int, Content] | None:
         size = await self._reading(partial(self._size, sha256))
-        return None if size is None else (size, LocalContent(self._files.path(sha256)))
+        return None if size is None else (size, self._files.content(sha256))
 
     async def keep(self, sha256: str, path: Path, about: About) -> None:
         await self._writing(lambda spool: self._files.keep(sha256, path, about, spool), _LARGE_S)

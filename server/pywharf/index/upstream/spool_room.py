@@ -1,5 +1,6 @@
 """The room on disk for files that are being fetched: bounded, and never more than the disk has free."""
 
+import asyncio
 import contextlib
 import shutil
 from collections.abc import AsyncIterator
@@ -13,6 +14,9 @@ _CALL_S = 10.0
 _SPARE = 64 * 1024 * 1024
 """Bytes of the disk that are left to others."""
 _MOST_FILES = 256
+"""Files that are being fetched or moved into the store."""
+_WAIT_S = 20.0
+"""Seconds to wait until there are fewer: small files come faster than a store syncs them."""
 
 
 class SpoolRoom:
@@ -22,7 +26,7 @@ class SpoolRoom:
         self._most_bytes = most_bytes
         self._taken = 0
         self._unwritten = 0
-        self._files = 0
+        self._files = asyncio.Semaphore(_MOST_FILES)
 
     @contextlib.asynccontextmanager
     async def share(self, folder: Path, size: int | None) -> AsyncIterator["SpoolShare"]:
@@ -31,15 +35,19 @@ class SpoolRoom:
         Raises StorageFullError if there is none now, BackendUnavailableError if the disk does not answer.
         """
         wanted = size or 0
-        if self._files >= _MOST_FILES or wanted > self._most_bytes - self._taken:
+        if wanted > self._most_bytes - self._taken:
             raise no_room()
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await self._files.acquire()
+        except TimeoutError:
+            raise no_room() from None
         share = SpoolShare(self, folder)
-        self._files += 1
         try:
             await share.announce(wanted)
             yield share
         finally:
-            self._files -= 1
+            self._files.release()
             self._taken -= share.held
             self._unwritten -= share.unwritten
 

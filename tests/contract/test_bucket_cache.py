@@ -124,7 +124,7 @@ async def test_a_store_that_is_away_is_named_and_found_again(behind, proxy):
     digest = await keep(store, b"kept")
     proxy.faults = [StoreFault("GET|HEAD|PUT", ".", 503, times=1000)]
     calls = (lambda: behind().open(digest), lambda: store.open(digest), lambda: store.read_page(digest, 100))
-    for call in (*calls, lambda: kept(store), lambda: keep(store, b"new"), store.all_pins):
+    for call in (*calls, lambda: kept(store), lambda: keep(store, b"new"), store.pinning_repos):
         with pytest.raises(BackendUnavailableError, match=r"store of the bucket 'packages' .*tried again"):
             await call()
     await store.note_use(digest_of(b"another"))  # which a download does not wait for

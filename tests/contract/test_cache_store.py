@@ -10,7 +10,18 @@ import pytest
 
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports import USE_GRANULARITY_S, About, CacheStore, Pin, StreamContent
-from support.storage.caches import CACHES, OpenCache, about, bucket_cache, content_of, digest_of, keep, kept, spooled
+from support.storage.caches import (
+    CACHES,
+    OpenCache,
+    about,
+    all_pins,
+    bucket_cache,
+    content_of,
+    digest_of,
+    keep,
+    kept,
+    spooled,
+)
 from support.storage.storages import OBJECT_STORES
 from support.waiting import until_true
 
@@ -174,6 +185,42 @@ async def test_nobody_releases_the_lock_of_another_server(store, other):
     assert not await other.lock(name, FAR_S)
 
 
+async def test_a_lock_that_is_extended_is_never_free(store, other):
+    name = a_name()
+    assert await store.lock(name, 1.0)
+    taken: list[bool] = []
+    ended = time.monotonic() + 1.5
+    while time.monotonic() < ended:
+        assert await store.extend(name, FAR_S)
+        taken.append(await other.lock(name, FAR_S))
+    assert not any(taken)
+    await store.unlock(name)
+    assert await other.lock(name, FAR_S)
+
+
+async def test_nobody_extends_what_it_does_not_hold(store, other):
+    name = a_name()
+    assert not await store.extend(name, FAR_S)
+    assert await store.lock(name, FAR_S)
+    assert not await other.extend(name, FAR_S)
+    await store.unlock(name)
+    assert not await store.extend(name, FAR_S)
+    assert await other.lock(name, FAR_S)
+
+
+async def test_a_lock_that_another_took_after_its_end_is_not_extended(store, other):
+    name = a_name()
+    assert await store.lock(name, 0.2)
+
+    async def taken() -> bool:
+        return bool(await other.lock(name, FAR_S))
+
+    await until_true(taken)
+    assert not await store.extend(name, FAR_S)
+    await store.unlock(name)
+    assert not await store.lock(name, FAR_S)
+
+
 async def test_a_lock_ends_by_itself(store, other):
     name = a_name()
     assert await store.lock(name, 1.0)
@@ -231,11 +278,11 @@ async def test_old_pages_are_removed_but_for_some(store, other):
 
 async def test_pins_are_of_a_repo(store, other):
     assert await store.pins(TEAM) == ()
-    assert await store.all_pins() == {}
+    assert await all_pins(store) == {}
     await store.pin(TEAM, pin())
     await other.pin(OTHER, pin("other-1.0.tar.gz"))
     assert [await one.pins(TEAM) for one in (store, other)] == [(pin(),), (pin(),)]
-    assert await store.all_pins() == {TEAM: (pin(),), OTHER: (pin("other-1.0.tar.gz"),)}
+    assert await all_pins(store) == {TEAM: (pin(),), OTHER: (pin("other-1.0.tar.gz"),)}
     assert set(await store.pinning_repos()) == {TEAM, OTHER}
 
 
@@ -259,7 +306,7 @@ async def test_an_unpinned_file_is_no_pin(store, other):
     await store.unpin(OTHER, ACME, "acme-1.0.tar.gz")
     assert [await one.pins(TEAM) for one in (store, other)] == [(pin("acme-2.0.tar.gz"),)] * 2
     await store.unpin(TEAM, ACME, "acme-2.0.tar.gz")
-    assert await other.all_pins() == {}
+    assert await all_pins(other) == {}
     assert await other.pinning_repos() == ()
     await other.pin(TEAM, pin())
     assert await store.pins(TEAM) == (pin(),)
@@ -287,5 +334,5 @@ async def test_what_is_kept_outlives_its_server(open_cache):
     second = open_cache()
     assert await content_of(await second.open(digest)) == b"kept"
     assert await second.read_page(key, 100) == b"page"
-    assert await second.all_pins() == {TEAM: (pin(),)}
+    assert await all_pins(second) == {TEAM: (pin(),)}
     await second.aclose()

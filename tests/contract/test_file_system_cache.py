@@ -18,7 +18,7 @@ from pywharf.backends.file_system.cache_store import FileSystemCacheStore, open_
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError, StorageFullError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports import LocalContent, Pin
-from support.storage.caches import about, content_of, digest_of, keep, kept, spooled
+from support.storage.caches import about, all_pins, content_of, digest_of, keep, kept, spooled
 from support.storage.faults import Fault, injected
 from support.storage.volumes import Volume, volume
 
@@ -54,7 +54,7 @@ async def is_whole(store: FileSystemCacheStore) -> bool:
     assert set(await kept(store)) == {digest_of(b"kept")}
     assert await store.abouts([digest_of(b"kept")]) == {digest_of(b"kept"): about()}
     assert await store.read_page(NAME, 100) == b"page"
-    return await store.all_pins() == {TEAM: (PIN,)}
+    return await all_pins(store) == {TEAM: (PIN,)}
 
 
 async def test_a_full_volume_refuses_writes_and_reads_on(small):
@@ -142,6 +142,32 @@ async def test_a_torn_file_is_replaced(store):
     assert await content_of(await store.open(digest)) == b"content"
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+async def test_what_is_no_regular_file_is_no_kept_file(store, tmp_path, kind):
+    content = b"kept"
+    digest = digest_of(content)
+    path = tmp_path / "cache" / "files" / digest[:2] / digest
+    path.parent.mkdir(parents=True)
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"key!")
+    match kind:
+        case "link":
+            path.symlink_to(secret)
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.mkdir()
+    for _ in range(40):  # more than the calls that may run
+        assert await store.open(digest) is None
+    if kind == "folder":
+        with pytest.raises(BackendUnavailableError):
+            await keep(store, content)
+    else:
+        await keep(store, content)
+        assert await content_of(await store.open(digest)) == content
+    assert secret.read_bytes() == b"key!"
+
+
 async def test_a_removed_file_is_read_by_those_who_have_it_open(store):
     digest = await keep(store, b"content")
     opened = await store.open(digest)
@@ -170,7 +196,7 @@ async def test_files_of_others_are_no_kept_files(store, tmp_path):
     (tmp_path / "cache" / "pins" / "Not a repo.pins").parent.mkdir(exist_ok=True)
     (tmp_path / "cache" / "pins" / "Not a repo.pins").write_text("by hand")
     assert set(await kept(store)) == {digest}
-    assert await store.all_pins() == {}
+    assert await all_pins(store) == {}
 
 
 _KILLED = """

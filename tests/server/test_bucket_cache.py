@@ -130,8 +130,8 @@ class Shown:
         self.evicted += files
 
 
-async def no_keys() -> frozenset[str]:
-    return frozenset()
+async def no_keys() -> AsyncIterator[frozenset[str]]:
+    yield frozenset()
 
 
 def upkeep_of(store: CacheStore, shown: Shown) -> Upkeep:

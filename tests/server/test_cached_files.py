@@ -15,6 +15,7 @@ from pywharf.core.errors import BackendUnavailableError, NotFoundError, PywharfE
 from pywharf.index.ports import About
 from pywharf.index.upstream import file_fetch
 from pywharf.index.upstream.source import SourceCredentials
+from pywharf.serving.in_flight import RunningRequests
 from support.server.cached_files import ACME, CachedFiles, cached_files, get
 from support.server.file_upstream import FileUpstream, Offered
 from support.waiting import until
@@ -334,6 +335,19 @@ class Faulty(FileSystemCacheStore):
             raise error
 
 
+class SlowKeep(FileSystemCacheStore):
+    """A store that takes its time to keep a file."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def keep(self, sha256: str, path: Path, about: About) -> None:
+        self.begun.set()
+        await self.go_on.wait()
+        await super().keep(sha256, path, about)
+
+
 @pytest.mark.parametrize(("fault", "reason"), [("full", "store full"), ("away", "no room")])
 async def test_downloads_go_on_while_the_store_fails(upstream, tmp_path, session, fault, reason):
     store = Faulty(tmp_path / "cache")
@@ -344,6 +358,7 @@ async def test_downloads_go_on_while_the_store_fails(upstream, tmp_path, session
             got = await get(session, url(server), **header)
             assert (got.body, got.whole) == (part, True)
         await until(lambda: server.counted.passed[reason] == 2, "both are counted")
+        assert upstream.asked[NAME] == 2, "each download asks once"
         server.offer("wrong", Offered(CONTENT), sha256=OTHER_DIGEST)
         got = await get(session, url(server, "wrong"))
         assert not got.whole
@@ -361,15 +376,45 @@ async def test_files_that_are_fetched_take_bounded_room(upstream, store, session
         first, second = Offered(CONTENT, "gated"), Offered(CONTENT[::-1])
         server.offer(NAME, first)
         server.offer("second", second)
+        server.offer("no size", second, size=None)
         asking = asyncio.create_task(get(session, url(server)))
         await until(lambda: spooled(store), "the first is spooled")
         assert (await get(session, url(server, "second"))).body == second.content
         assert server.counted.passed == {"no room": 1}
+        assert upstream.asked["second"] == 1
+        got = await asyncio.gather(*(get(session, url(server, "no size")) for _ in range(5)))
+        assert [one.body == second.content for one in got] == [True] * 5
+        assert upstream.asked["no size"] <= 1 + 5, "one learns the size for all"
+        server.counted.passed.clear()
         first.gate.set()
         assert (await asking).body == CONTENT
         await until(lambda: not spooled(store), "the first is kept")
         assert (await get(session, url(server, "second"))).body == second.content
-        assert server.counted.passed == {"no room": 1}
+        assert not server.counted.passed
+
+
+async def test_many_small_files_wait_until_others_are_kept(server, session, store):
+    names = [f"small-{number}" for number in range(300)]
+    for name in names:
+        server.offer(name, Offered(name.encode()))
+    got = await asyncio.gather(*(get(session, url(server, name)) for name in names))
+    assert [one.body.decode() for one in got] == names
+    assert not server.counted.passed
+    await until(lambda: not spooled(store), "all are kept")
+
+
+async def test_a_link_in_the_cache_leads_nowhere(server, store, session, tmp_path):
+    server.offer(NAME, Offered(CONTENT))
+    assert (await get(session, url(server))).body == CONTENT
+    await until(lambda: not spooled(store), "it is kept")
+    assert (await get(session, url(server))).body == CONTENT
+    digest = server.records[NAME].sha256
+    path, secret = tmp_path / "cache" / "files" / digest[:2] / digest, tmp_path / "secret"
+    secret.write_bytes(bytes(len(CONTENT)))
+    path.unlink()
+    path.symlink_to(secret)
+    assert (await get(session, url(server))).body == CONTENT
+    await until(lambda: not path.is_symlink(), "the kept file is there again")
 
 
 @contextlib.asynccontextmanager
@@ -462,6 +507,19 @@ async def test_a_server_that_stops_ends_its_fetches(upstream, store, session):
     assert not spooled(store)
     assert await store.lock(server.records[NAME].sha256, 1), "the lock is released"
     await until(lambda: not upstream.open, "the request is over")
+
+
+async def test_a_server_that_stops_waits_until_a_complete_file_is_kept(upstream, tmp_path, session):
+    store, running = SlowKeep(tmp_path / "cache"), RunningRequests()
+    async with cached_files(upstream, store, finishing=running) as server:
+        server.offer(NAME, Offered(CONTENT))
+        assert (await get(session, url(server))).body == CONTENT
+        await store.begun.wait()
+        assert not await running.finish(0.05)
+        store.go_on.set()
+        assert await running.finish(30)
+    assert await store.open(server.records[NAME].sha256) is not None
+    await store.aclose()
 
 
 async def test_a_silent_upstream_is_given_up(upstream, store, session, monkeypatch):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pywharf.backends.opening import open_cache
@@ -17,6 +18,7 @@ from pywharf.index.upstream.kept_files import KeptFiles
 from pywharf.index.upstream.kept_page import key_of as key_of_page
 from pywharf.index.upstream.kept_pages import KeptPages
 from pywharf.index.upstream.page_upkeep import PageUpkeep
+from pywharf.index.upstream.pinned_bytes import PinnedBytes
 from pywharf.index.upstream.source import Source
 from pywharf.index.upstream.upkeep import CountsForUpkeep, Upkeep
 from pywharf.index.upstream.upstream_cache import UpstreamCache
@@ -25,10 +27,19 @@ from pywharf.serving.metrics import Metrics
 
 
 @contextlib.asynccontextmanager
-async def opened_cache(
-    settings: ServerSettings, client: UpstreamClient, health: SourceHealth, metrics: Metrics, user_agent: str
+async def opened_cache(  # noqa: PLR0913 - the parts of the server that it needs
+    settings: ServerSettings,
+    client: UpstreamClient,
+    health: SourceHealth,
+    metrics: Metrics,
+    user_agent: str,
+    *,
+    running: AbstractContextManager[object],
 ) -> AsyncIterator[UpstreamCache | None]:
-    """Yield the cache that `--cache_config` describes; None without the flag. Raises InvalidConfigError."""
+    """Yield the cache that `--cache_config` describes; None without the flag. Raises InvalidConfigError.
+
+    `running` is entered by what a server that stops has to wait for.
+    """
     if settings.cache_config is None:
         yield None
         return
@@ -49,9 +60,11 @@ async def opened_cache(
                 fetcher,
                 CountsForUpkeep(metrics.cached_files, upkeep),
                 max_spool_bytes=config.max_spool_bytes or config.max_bytes,
+                finishing=running,
             )
         )
-        yield UpstreamCache(store, config.max_bytes, keep_pages_s, pages, files)
+        pinned = PinnedBytes(store, config.max_bytes)
+        yield UpstreamCache(store, config.max_bytes, keep_pages_s, pages, files, pinned)
 
 
 def _keys_of(about: About) -> tuple[str, str]:

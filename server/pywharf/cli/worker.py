@@ -140,7 +140,7 @@ async def open_worker(settings: ServerSettings, shared: Shared) -> AsyncIterator
             is_spent=used.is_spent,
         )
         minting = Minting(key, tokens, entries=gatekeeper.entries, used=used)
-        repos = await stack.enter_async_context(_repos(settings, shared, gatekeeper, metrics, advisories))
+        repos = await stack.enter_async_context(_repos(settings, shared, gatekeeper, metrics, advisories, running))
 
         async def apply(config: LoadedConfig) -> None:
             # The next request meets the new issuers and the new entries: `repos` takes these before it waits.
@@ -209,8 +209,13 @@ def tls_of(settings: ServerSettings) -> tuple[ssl.SSLContext | None, list[Watche
 
 
 @contextlib.asynccontextmanager
-async def _repos(
-    settings: ServerSettings, shared: Shared, gatekeeper: Gatekeeper, metrics: Metrics, advisories: CurrentAdvisories
+async def _repos(  # noqa: PLR0913, PLR0917 - the parts of the worker
+    settings: ServerSettings,
+    shared: Shared,
+    gatekeeper: Gatekeeper,
+    metrics: Metrics,
+    advisories: CurrentAdvisories,
+    running: RunningRequests,
 ) -> AsyncIterator[ServedRepos]:
     egress = egress_of(settings.allowed_endpoints)
 
@@ -220,7 +225,7 @@ async def _repos(
     health = SourceHealth()
     async with (
         UpstreamClient(metrics.count_upstream, _USER_AGENT, egress) as client,
-        opened_cache(settings, client, health, metrics, _USER_AGENT) as cache,
+        opened_cache(settings, client, health, metrics, _USER_AGENT, running=running) as cache,
     ):
         shared_resources = SharedResources(
             ExtraIndex(client, health), cache, staging=StagingRoom(_staged_bytes(settings)), advisories=advisories

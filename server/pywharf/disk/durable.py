@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -98,13 +98,13 @@ class SharedSync:
                 self._condition.notify_all()
 
 
-def open_fresh(path: Path) -> BinaryIO:
+def open_fresh(path: Path, opener: Callable[[str, int], int] | None = None) -> BinaryIO:
     """Open a file to read. NFS caches that a file is missing for up to a minute, unless the folder is opened, too."""
     try:
-        return path.open("rb")
+        return open(path, "rb", opener=opener)
     except FileNotFoundError:
         os.close(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY))
-        return path.open("rb")
+        return open(path, "rb", opener=opener)
 
 
 def is_current(fd: int, path: Path) -> bool:

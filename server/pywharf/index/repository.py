@@ -82,7 +82,9 @@ class Repository:
         self._pinning: Pinning | None = None
         if upstream.is_cached and shared.cache is not None:
             files = PinnableFiles(self._files, shared.cache, max_file_bytes)
-            self._pinning = Pinning(name, shared.cache.store, files, max_bytes=shared.cache.max_bytes)
+            self._pinning = Pinning(
+                name, shared.cache.store, files, max_bytes=shared.cache.max_bytes, of_all=shared.cache.pinned
+            )
         self._listed = ListedProjects()
         self._following: asyncio.Task[None] | None = None
 

@@ -105,12 +105,13 @@ async def cached_files(
     *,
     max_spool_bytes: int = MOST_BYTES,
     allowed: tuple[str, ...] | None = None,
+    finishing: contextlib.AbstractContextManager[object] | None = None,
 ) -> AsyncIterator[CachedFiles]:
     """Serve within the context, on a free port. Several may share a store's folder, as replicas do."""
     counted = Counted()
     async with (
         UpstreamFiles("pywharf/test", Egress(allowed)) as client,
-        KeptFiles(store, client, counted, max_spool_bytes=max_spool_bytes) as files,
+        KeptFiles(store, client, counted, max_spool_bytes=max_spool_bytes, finishing=finishing) as files,
     ):
         server = CachedFiles(upstream, files, counted)
         app = web.Application()

@@ -11,8 +11,8 @@ from pywharf.backends.object_store.client import Stat
 from pywharf.backends.opening import open_cache
 from pywharf.config.cache_config import CACHES as CONFIGURED
 from pywharf.config.cache_config import FileSystemCache
-from pywharf.core.names import ProjectName
-from pywharf.index.ports import About, CacheStore, Content, KeptFile, LocalContent, RedirectContent
+from pywharf.core.names import ProjectName, RepoName
+from pywharf.index.ports import About, CacheStore, Content, KeptFile, LocalContent, Pin, RedirectContent
 from support.object_stores.memory_client import MemoryClient
 from support.object_stores.store import ObjectStore
 
@@ -84,6 +84,11 @@ async def content_of(opened: tuple[int, Content] | None) -> bytes | None:
         found = b"".join([part async for part in content.open(0, size - 1)]) if size else b""
     assert len(found) == size
     return found
+
+
+async def all_pins(store: CacheStore) -> dict[RepoName, tuple[Pin, ...]]:
+    """Return what all repos have pinned."""
+    return {repo: await store.pins(repo) for repo in await store.pinning_repos()}
 
 
 async def kept(store: CacheStore) -> dict[str, KeptFile]:

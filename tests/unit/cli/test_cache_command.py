@@ -14,7 +14,7 @@ from pywharf.cli.cache_command import cache
 from pywharf.core.errors import InvalidConfigError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports import Pin
-from support.storage.caches import about, digest_of, keep, kept
+from support.storage.caches import about, all_pins, digest_of, keep, kept
 
 TORCH, SIX = "torch-2.0-py3-none-any.whl", "six-1.0.tar.gz"
 TEAM, OTHER = RepoName("team-a"), RepoName("team-b")
@@ -68,7 +68,7 @@ def left(root: Path) -> set[str]:
 
 
 def pins(root: Path) -> dict[RepoName, tuple[Pin, ...]]:
-    found: dict[RepoName, tuple[Pin, ...]] = in_store(root, lambda store: store.all_pins())
+    found: dict[RepoName, tuple[Pin, ...]] = in_store(root, all_pins)
     return found
 
 

@@ -11,6 +11,7 @@ from pywharf.egress.policy import Egress
 from pywharf.egress.upstream_client import UpstreamClient
 from pywharf.index.upstream.health import SourceHealth
 from pywharf.serving.cache_file import read_cache_config
+from pywharf.serving.in_flight import RunningRequests
 from pywharf.serving.metrics import Metrics
 from support.storage.caches import keep
 from support.waiting import until
@@ -27,7 +28,9 @@ async def test_a_server_without_the_flag_has_no_cache(tmp_path):
     metrics = Metrics()
     async with (
         UpstreamClient(metrics.count_upstream, "test", Egress()) as client,
-        opened_cache(settings(tmp_path, None), client, SourceHealth(), metrics, "test") as cache,
+        opened_cache(
+            settings(tmp_path, None), client, SourceHealth(), metrics, "test", running=RunningRequests()
+        ) as cache,
     ):
         assert cache is None
     assert list(tmp_path.iterdir()) == []
@@ -40,7 +43,7 @@ async def test_a_cache_is_kept_within_its_bounds_from_the_start(tmp_path):
     for opening in range(2):
         async with (
             UpstreamClient(metrics.count_upstream, "test", Egress()) as client,
-            opened_cache(config, client, SourceHealth(), metrics, "test") as cache,
+            opened_cache(config, client, SourceHealth(), metrics, "test", running=RunningRequests()) as cache,
         ):
             assert cache is not None
             assert (cache.max_bytes, cache.keep_pages_s) == (5000, 60.0)
@@ -64,7 +67,7 @@ async def test_a_wrong_configuration_stops_the_start(tmp_path, config, said):
     with pytest.raises(InvalidConfigError, match=said):
         async with (
             UpstreamClient(metrics.count_upstream, "test", Egress()) as client,
-            opened_cache(given, client, SourceHealth(), metrics, "test"),
+            opened_cache(given, client, SourceHealth(), metrics, "test", running=RunningRequests()),
         ):
             raise AssertionError
 

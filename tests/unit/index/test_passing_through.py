@@ -29,8 +29,11 @@ class Fetcher:
         self._content, self._announced = content, announced
 
     @contextlib.asynccontextmanager
-    async def fetch(self, url: str, filename: str, source: Source) -> AsyncIterator[Arriving]:
-        assert (url, filename, source) == ("https://files.example/x", "x", SOURCE)
+    async def fetch(
+        self, url: str, filename: str, source: Source, kind: str, *, prepare: object = None
+    ) -> AsyncIterator[Arriving]:
+        assert (url, filename, source, kind) == ("https://files.example/x", "x", SOURCE, "passed")
+        assert prepare is None
         yield Arriving(self._announced, self._pieces())
 
     async def _pieces(self) -> AsyncIterator[bytes]:
@@ -51,7 +54,7 @@ def wanted(size: int | None = SIZE, digest: str | None = None) -> WantedFile:
 @pytest.mark.parametrize("size", [SIZE, None])
 async def test_the_part_that_was_asked_for_is_passed_on(first, last, size):
     counted = Counted()
-    content = await passed_through(Fetcher(CONTENT, SIZE), wanted(size), counted)
+    content = passed_through(Fetcher(CONTENT, SIZE), wanted(size), counted, SIZE)
     assert content.size == SIZE
     assert b"".join([piece async for piece in content.open(first, last)]) == CONTENT[first : last + 1]
     assert (counted.fetches, counted.upstream_bytes) == ({"fetched": 1}, SIZE)
@@ -70,7 +73,7 @@ async def test_the_part_that_was_asked_for_is_passed_on(first, last, size):
 @pytest.mark.parametrize(("first", "last"), [(0, SIZE - 1), (0, 99_999)])
 async def test_wrong_content_never_comes_to_its_end(fetcher, first, last):
     counted = Counted()
-    content = await passed_through(fetcher, wanted(), counted)
+    content = passed_through(fetcher, wanted(), counted, SIZE)
     received: list[bytes] = []
     with pytest.raises(WrongContentError):
         await collect(content, first, last, received)
@@ -83,6 +86,6 @@ async def collect(content: StreamContent, first: int, last: int, received: list[
         received.append(piece)  # noqa: PERF401 - what came before the error counts
 
 
-async def test_a_file_whose_size_nobody_says_must_wait():
+def test_a_file_whose_size_nobody_says_must_wait():
     with pytest.raises(BusyError):
-        await passed_through(Fetcher(CONTENT, None), wanted(None), Counted())
+        passed_through(Fetcher(CONTENT, None), wanted(None), Counted(), None)

@@ -21,6 +21,7 @@ from pywharf.core.model import File
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports.cache_store import CacheStore, Pin
 from pywharf.index.upstream import pinning as module
+from pywharf.index.upstream.pinned_bytes import PinnedBytes
 from pywharf.index.upstream.pinning import FoundFile, Outcome, Pinned, Pinning
 from support.storage.caches import keep
 
@@ -58,6 +59,14 @@ class Offered:
             self.fetched += 1
             await keep(self.store, CONTENT)
         return DIGEST
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -149,6 +158,23 @@ async def test_one_repo_pins_half_of_the_cache_at_most(store: CacheStore, offere
         await pinning.pin(SIX, NAME, DIGEST)
     assert await store.pins(REPO) == ()
     assert offered.fetched == (0 if size else 1)
+
+
+async def test_all_repos_together_pin_three_quarters_of_the_cache_at_most(store: CacheStore, offered: Offered) -> None:
+    most, clock = 40, Clock()
+    of_all = PinnedBytes(store, most, clock)
+    pinning = Pinning(REPO, store, offered, max_bytes=most, of_all=of_all, clock=clock)
+    await store.pin(OTHER, Pin(SIX, "other-1.0.zip", "a" * 64, 12))
+    await store.pin(RepoName("gone"), Pin(SIX, "gone-1.0.zip", "b" * 64, 10))
+    with pytest.raises(PinsFullError, match=r"together have pinned 22 bytes, and this file has 9; .* 30\."):
+        await pinning.pin(SIX, NAME, DIGEST)
+    assert await store.pins(REPO) == ()
+    assert not offered.fetched, "it is refused before it is fetched"
+    await store.unpin(RepoName("gone"), SIX, "gone-1.0.zip")
+    clock.now += 2
+    await pinning.pin(SIX, NAME, DIGEST)
+    await pinning.pin(SIX, "six-1.1.tar.gz", DIGEST)  # the same content takes no more room
+    assert len(await store.pins(REPO)) == 2
 
 
 async def test_the_number_of_pins_is_bounded(

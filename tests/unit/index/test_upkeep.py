@@ -63,8 +63,8 @@ class Server:
         )
         self.upkeep = Upkeep(self.store, max_bytes, pages, self.shown, clock=clock)
 
-    async def pinned_pages(self) -> set[str]:
-        return {digest_of(b"of a served repo")}
+    async def pinned_pages(self) -> AsyncIterator[set[str]]:
+        yield {digest_of(b"of a served repo")}
 
     async def keep(self, content: bytes, age_s: float = 0.0) -> str:
         digest = await keep(self.store, content)

@@ -3,14 +3,17 @@
 import os
 import stat
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from pywharf.backends.file_system.cache_layout import entries, make_folder, path_of, replace, shards, unlink_if_there
+from pywharf.core.errors import BackendUnavailableError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.disk.durable import fsync_file, fsync_folder, open_fresh, place_new
-from pywharf.index.ports import About, KeptFile
+from pywharf.index.ports import About, KeptFile, LocalContent
 
 _MAX_ABOUT_BYTES = 16 * 1024
 warmed_up(About)
@@ -29,12 +32,27 @@ class CacheFiles:
         return path_of(self._files, sha256)
 
     def size(self, sha256: str) -> int | None:
-        """Return a kept file's size, or None. It is opened: NFS remembers that a file was missing."""
+        """Return a kept file's size, or None. It is opened: NFS remembers that a file was missing.
+
+        What is no regular file was put there by somebody else. A link could lead to any file of this machine, and a
+        named pipe would block the thread.
+        """
+        path = self.path(sha256)
         try:
-            with open_fresh(self.path(sha256)) as file:
-                return os.fstat(file.fileno()).st_size
+            with open_fresh(path, lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+                status = os.fstat(file.fileno())
         except FileNotFoundError:
             return None
+        except OSError:
+            if _is_regular(path):
+                raise
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def content(self, sha256: str) -> LocalContent:
+        """Return the content of a file that is kept."""
+        path = self.path(sha256)
+        return LocalContent(path, partial(_check, path))
 
     def keep(self, sha256: str, staged: Path, about: About, spool: Path) -> None:
         """Keep a staged file durably (see CacheStore). Raises OSError."""
@@ -47,8 +65,9 @@ class CacheFiles:
         try:
             place_new(staged, final, self._lock)
         except FileExistsError:
-            if final.stat().st_size != status.st_size:
-                staged.replace(final)  # the other one is torn
+            found = final.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size != status.st_size:
+                staged.replace(final)  # the other one is torn, or somebody else's
         except BaseException:
             if not final.exists():
                 unlink_if_there(described)
@@ -93,3 +112,16 @@ class CacheFiles:
             return None
         except (msgspec.MsgspecError, UnicodeDecodeError):  # a power cut may empty it
             return None
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _check(path: Path, opened: BinaryIO) -> None:
+    """Raise BackendUnavailableError if the file that was opened is not the kept one, but one that a link led to."""
+    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode) or path.is_symlink():
+        raise BackendUnavailableError("The cache's folder holds something that is no kept file; it is fetched again.")

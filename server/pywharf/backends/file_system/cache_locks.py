@@ -45,8 +45,18 @@ class CacheLocks:
         with self._guard(name):
             if self._is_held(self._read(name)):
                 return False
-            taken = _Taken(self._owner, self._clock() + min(seconds, LONGEST_S))
-            replace(self._path(name), msgspec.json.encode(taken), spool, durably=False)
+            self._write(name, seconds, spool)
+            return True
+
+    def extend(self, name: str, seconds: float, spool: Path) -> bool:
+        """Let a lock that this process holds end later (see CacheStore)."""
+        if not self._folder.is_dir():
+            return False
+        with self._guard(name):
+            taken = self._read(name)
+            if taken is None or taken.owner != self._owner:
+                return False
+            self._write(name, seconds, spool)
             return True
 
     def release(self, name: str) -> None:
@@ -71,6 +81,10 @@ class CacheLocks:
                         end = entry.stat().st_mtime if taken is None else taken.end
                         if not now - _KEPT_S <= end <= now + LONGEST_S:
                             unlink_if_there(entry.path)
+
+    def _write(self, name: str, seconds: float, spool: Path) -> None:
+        taken = _Taken(self._owner, self._clock() + min(seconds, LONGEST_S))
+        replace(self._path(name), msgspec.json.encode(taken), spool, durably=False)
 
     def _is_held(self, taken: _Taken | None) -> bool:
         now = self._clock()

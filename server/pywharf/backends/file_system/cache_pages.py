@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from pywharf.backends.file_system.cache_layout import entries, make_folder, path_of, replace, shards, unlink_if_there
@@ -36,7 +35,7 @@ class CachePages:
         """Return what `remove_old` takes."""
         return shards(self._folder)
 
-    def remove_old(self, shard: str, unused_for_s: float, but_for: AbstractSet[str]) -> int:
+    def remove_old(self, shard: str, unused_for_s: float, but_for: Container[str]) -> int:
         """Remove the old pages of one shard, and return the bytes of those that are left."""
         left, newest = 0, self._clock() - unused_for_s
         for entry in entries(self._folder, shard):

@@ -69,10 +69,6 @@ class CachePins:
         """Return the repos that have pinned anything."""
         return tuple(repo for repo in self._named() if self.of(repo))
 
-    def all(self) -> dict[RepoName, tuple[Pin, ...]]:
-        """Return what all repos have pinned."""
-        return {repo: pins for repo in self._named() if (pins := self.of(repo))}
-
     def _named(self) -> Iterator[RepoName]:
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             with contextlib.suppress(InvalidNameError):

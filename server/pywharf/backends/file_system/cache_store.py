@@ -7,8 +7,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,7 +23,7 @@ from pywharf.backends.file_system.cache_spool import CacheSpool
 from pywharf.core.errors import BackendUnavailableError, InvalidConfigError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.core.os_errors import of_cache, translating
-from pywharf.index.ports import USE_GRANULARITY_S, About, Content, KeptFile, LocalContent, Pin
+from pywharf.index.ports import USE_GRANULARITY_S, About, Content, KeptFile, Pin
 from pywharf.index.threads import CALL_S, BoundedCalls
 
 _logger = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ class FileSystemCacheStore:
 
     async def open(self, sha256: str) -> tuple[int, Content] | None:
         size = await self._reading(partial(self._size, sha256))
-        return None if size is None else (size, LocalContent(self._files.path(sha256)))
+        return None if size is None else (size, self._files.content(sha256))
 
     async def keep(self, sha256: str, path: Path, about: About) -> None:
         await self._writing(lambda spool: self._files.keep(sha256, path, about, spool), _LARGE_S)
@@ -101,6 +100,9 @@ class FileSystemCacheStore:
     async def lock(self, name: str, seconds: float) -> bool:
         return await self._writing(lambda spool: self._locks.take(name, seconds, spool))
 
+    async def extend(self, name: str, seconds: float) -> bool:
+        return await self._writing(lambda spool: self._locks.extend(name, seconds, spool))
+
     async def unlock(self, name: str) -> None:
         await self._reading(partial(self._locks.release, name))
 
@@ -110,7 +112,7 @@ class FileSystemCacheStore:
     async def write_page(self, key: str, content: bytes) -> None:
         await self._writing(lambda spool: self._pages.write(key, content, spool))
 
-    async def remove_pages(self, unused_for_s: float, but_for: AbstractSet[str] = frozenset()) -> int:
+    async def remove_pages(self, unused_for_s: float, but_for: Container[str] = frozenset()) -> int:
         left = 0
         for shard in await self._reading(self._pages.shards):
             left += await self._reading(partial(self._pages.remove_old, shard, unused_for_s, but_for), _LARGE_S)
@@ -125,9 +127,6 @@ class FileSystemCacheStore:
 
     async def pinning_repos(self) -> tuple[RepoName, ...]:
         return await self._reading(self._pins.repos, _LARGE_S)
-
-    async def all_pins(self) -> dict[RepoName, tuple[Pin, ...]]:
-        return await self._reading(self._pins.all, _LARGE_S)
 
     async def pin(self, repo: RepoName, pin: Pin) -> None:
         await self._writing(lambda spool: self._pins.pin(repo, pin, spool))

@@ -67,11 +67,29 @@ class CacheLocks:
 
     async def lock(self, name: str, seconds: float) -> bool:
         """See CacheStore.lock."""
-        key, begun = self._layout.lock(name), self._monotonic()
-        seconds = min(max(0.0, seconds), MAX_LOCK_S)
-        content = msgspec.json.encode(_Lock(uuid.uuid4().hex, seconds))
-        version = await self._take(key, content)
+        begun, seconds, content = self._lasting(seconds)
+        version = await self._take(self._layout.lock(name), content)
         if version is None:
+            return False
+        self._held[name] = _Held(version, begun + seconds)
+        return True
+
+    async def extend(self, name: str, seconds: float) -> bool:
+        """See CacheStore.extend. The object is replaced by compare-and-swap, and dated anew by the store."""
+        held = self._held.get(name)
+        if held is None:
+            return False
+        begun, seconds, content = self._lasting(seconds)
+        key = self._layout.lock(name)
+        try:
+            version = await self._client.replace(key, content, held.version)
+        except ObjectChangedError:
+            found = await self._get(key)
+            if found is None or found.content != content:  # after a lost answer the object is one's own
+                self._forget(name, held)
+                return False
+            version = found.stat.version
+        if self._held.get(name) is not held:  # it was released meanwhile: the store refuses to replace what is gone
             return False
         self._held[name] = _Held(version, begun + seconds)
         return True
@@ -91,6 +109,15 @@ class CacheLocks:
             )
         except ObjectChangedError:
             return
+
+    def _lasting(self, seconds: float) -> tuple[float, float, bytes]:
+        """Return when a lock of so many seconds begins, for how many it lasts at most, and its content."""
+        seconds = min(max(0.0, seconds), MAX_LOCK_S)
+        return self._monotonic(), seconds, msgspec.json.encode(_Lock(uuid.uuid4().hex, seconds))
+
+    def _forget(self, name: str, held: _Held) -> None:
+        if self._held.get(name) is held:
+            del self._held[name]
 
     async def remove_ended(self) -> None:
         """Remove the locks that ended long ago, such as those of servers that were killed."""

@@ -22,10 +22,6 @@ class CachePins:
         """See CacheStore.pins."""
         return (await self._read(self._layout.pins_of(repo))).get(repo, ())
 
-    async def all_pins(self) -> dict[RepoName, tuple[Pin, ...]]:
-        """See CacheStore.all_pins."""
-        return await self._read(self._layout.pins)
-
     async def pinning_repos(self) -> tuple[RepoName, ...]:
         """See CacheStore.pinning_repos. It reads the list of all pins, and remembers none of them."""
         found: set[RepoName] = set()

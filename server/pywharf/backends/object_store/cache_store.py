@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -77,6 +76,9 @@ class BucketCache:
         await self._make_spool()
         return await locks.lock(name, seconds)
 
+    async def extend(self, name: str, seconds: float) -> bool:
+        return await (await self._open()).locks.extend(name, seconds)
+
     async def unlock(self, name: str) -> None:
         await (await self._open()).locks.unlock(name)
 
@@ -91,7 +93,7 @@ class BucketCache:
     async def write_page(self, key: str, content: bytes) -> None:
         await (await self._open()).client.put(self._layout.page(key), content)
 
-    async def remove_pages(self, unused_for_s: float, but_for: AbstractSet[str] = frozenset()) -> int:
+    async def remove_pages(self, unused_for_s: float, but_for: Container[str] = frozenset()) -> int:
         parts = await self._open()
         before = await parts.clock.now() - unused_for_s
         folder = self._layout.pages
@@ -119,9 +121,6 @@ class BucketCache:
 
     async def pinning_repos(self) -> tuple[RepoName, ...]:
         return await (await self._open()).pins.pinning_repos()
-
-    async def all_pins(self) -> dict[RepoName, tuple[Pin, ...]]:
-        return await (await self._open()).pins.all_pins()
 
     async def pin(self, repo: RepoName, pin: Pin) -> None:
         await (await self._open()).pins.pin(repo, pin)

@@ -1,7 +1,6 @@
 """The port for the pull-through cache: where the files and pages of other indexes are kept."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -110,6 +109,14 @@ class CacheStore(Protocol):
             True if this call took the lock. Of concurrent calls, through any number of servers, one returns True.
         """
 
+    async def extend(self, name: str, seconds: float) -> bool:
+        """Let a lock that this process took end so many seconds from now. At no moment may another caller take it.
+
+        Returns:
+            True if this process still held it; False, and nothing is changed, if it was released, or if it ended and
+            may have been taken by another.
+        """
+
     async def unlock(self, name: str) -> None:
         """Release a lock that this process took. A missing one is ignored."""
 
@@ -124,7 +131,7 @@ class CacheStore(Protocol):
     async def write_page(self, key: str, content: bytes) -> None:
         """Keep a page, in place of the one before it."""
 
-    async def remove_pages(self, unused_for_s: float, but_for: AbstractSet[str] = frozenset()) -> int:
+    async def remove_pages(self, unused_for_s: float, but_for: Container[str] = frozenset()) -> int:
         """Remove the pages that were last written so many seconds ago or longer.
 
         Parameters:
@@ -143,9 +150,6 @@ class CacheStore(Protocol):
 
     async def pinning_repos(self) -> tuple[RepoName, ...]:
         """Return the repos that have pinned anything, also those that no server serves any longer."""
-
-    async def all_pins(self) -> dict[RepoName, tuple[Pin, ...]]:
-        """Return what all repos have pinned."""
 
     async def pin(self, repo: RepoName, pin: Pin) -> None:
         """Pin a file for a repo. Idempotent: a pin of one project and file name replaces the one before it."""

@@ -37,8 +37,8 @@ class PinnedFiles:
         self._numbers = array("Q", sorted(set(self._numbers)))
         self._sorted = len(self._numbers)
 
-    def __contains__(self, digest: str) -> bool:
-        if not self._numbers:
+    def __contains__(self, digest: object) -> bool:
+        if not self._numbers or not isinstance(digest, str):
             return False
         if self._sorted < len(self._numbers):
             self._sort()

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 import msgspec
@@ -33,8 +34,17 @@ _FIRST_POLL_S, _POLL_S = 0.1, 1.0
 
 Find = Callable[[WantedFile], Awaitable[Content | None]]
 """Looks for the file in the store. Raises nothing."""
-Begun = Spool | Content | None
-"""The file as it arrives, the content that another replica kept meanwhile, or None: there is no room to spool it."""
+
+
+class NoRoom(msgspec.Struct, frozen=True):
+    """There is no room to spool the file."""
+
+    size: int | None
+    """The file's size; None: nobody says it."""
+
+
+Begun = Spool | Content | NoRoom
+"""The file as it arrives, the content that another replica kept meanwhile, or that there is no room."""
 
 
 class Fetching(msgspec.Struct, frozen=True):
@@ -46,6 +56,8 @@ class Fetching(msgspec.Struct, frozen=True):
     room: SpoolRoom
     first: FirstDigests
     find: Find
+    finishing: AbstractContextManager[object]
+    """Within it, files that are complete are kept: a server that stops waits for that. It may be entered repeatedly."""
 
 
 class FileFetch:
@@ -105,42 +117,35 @@ class FileFetch:
     async def _receive(self, held: contextlib.AsyncExitStack) -> tuple[Spool, str]:
         """Return the complete file and its digest. `held` keeps its room, and removes it in the end."""
         wanted = self._wanted
-        spool: Spool | None = None
-        began = asyncio.get_running_loop().time()
+        wanted.size_of(None)  # what is too large is not asked for
+        spooling = _Spooling(self._shared, wanted, held)
         try:
             with counting(self._shared.counts) as received:
                 async with (
                     asyncio.timeout(seconds_for(wanted.file.size or 0)) as deadline,
-                    self._shared.fetcher.fetch(wanted.url, wanted.file.filename, wanted.source) as arriving,
+                    self._shared.fetcher.fetch(
+                        wanted.url, wanted.file.filename, wanted.source, "kept", prepare=spooling.prepare
+                    ) as arriving,
                 ):
-                    spool, share = await self._spool(wanted.size_of(arriving.size), held)
+                    spool, share = await spooling.begin(wanted.size_of(arriving.size))
                     self._begun.set_result(spool)
                     async for chunk in arriving.chunks:
                         received.size += len(chunk)
                         await self._write(spool, share, chunk)
-                        deadline.reschedule(began + seconds_for(spool.written if spool.size is None else spool.size))
-                    digest = spool.complete(wanted.sha256 or await self._first_digest())
+                        size = spool.written if spool.size is None else spool.size
+                        deadline.reschedule(spooling.began + seconds_for(size))
+                    first = wanted.sha256 or await self._first_digest()
+                    held.enter_context(self._shared.finishing)
+                    digest = spool.complete(first)
         except BaseException as error:
             failure = _failure_of(error)
-            if spool is not None:
-                spool.fail(failure)
+            if spooling.no_room is not None:
+                self._begun.set_result(spooling.no_room)
+            spooling.fail(failure)
             if isinstance(error, TimeoutError):
                 raise failure from error
             raise
         return spool, digest
-
-    async def _spool(self, size: int | None, held: contextlib.AsyncExitStack) -> tuple[Spool, SpoolShare]:
-        """Create the file to write to. Without room for it, clients get the content passed through."""
-        try:
-            folder = self._shared.store.spool_folder
-            share = await held.enter_async_context(self._shared.room.share(folder, size))
-            spool = Spool(folder, size)
-            held.push_async_callback(spool.remove)
-            await spool.create()
-        except (StorageFullError, BackendUnavailableError):
-            self._begun.set_result(None)
-            raise
-        return spool, share
 
     async def _write(self, spool: Spool, share: SpoolShare, chunk: bytes) -> None:
         if spool.written + len(chunk) > self._wanted.max_bytes:
@@ -165,6 +170,60 @@ class FileFetch:
             shared.counts.passed_through("store full" if is_full else "store failed")
             _logger.warning("The file %s was served, but the cache cannot keep it: %s", wanted.file.filename, error)
             raise
+
+
+class _Spooling:
+    """The file that a fetch writes to, created before the other index is asked.
+
+    Without room for it, clients get the content passed through, each by a request of its own.
+    """
+
+    def __init__(self, shared: Fetching, wanted: WantedFile, held: contextlib.AsyncExitStack) -> None:
+        """`held` keeps the file's room, and removes the file in the end."""
+        self._shared = shared
+        self._size = wanted.file.size
+        self._held = held
+        self._made: tuple[Spool, SpoolShare] | None = None
+        self._failure: PywharfError | None = None
+        self.no_room: NoRoom | None = None
+        self.began = 0.0
+        """When the request could be sent, by the event loop's clock."""
+
+    async def prepare(self) -> None:
+        """Create the file. Raises StorageFullError, BackendUnavailableError if there is no room."""
+        self.began = asyncio.get_running_loop().time()
+        try:
+            folder = self._shared.store.spool_folder
+            share = await self._held.enter_async_context(self._shared.room.share(folder, self._size))
+            spool = Spool(folder, self._size)
+            self._held.push_async_callback(spool.remove)
+            await spool.create()
+            self._made = spool, share
+        except (StorageFullError, BackendUnavailableError) as error:
+            if self._size is not None:
+                self.no_room = NoRoom(self._size)
+                raise
+            self._failure = error  # the head of the response says the size, without which clients cannot be answered
+
+    async def begin(self, size: int | None) -> tuple[Spool, SpoolShare]:
+        """Return the file, and its room, for content of that size. Raises as `prepare`."""
+        try:
+            if self._made is None:
+                assert self._failure is not None  # noqa: S101 - `prepare` has ended
+                raise self._failure
+            spool, share = self._made
+            if spool.size is None and size is not None:
+                await share.announce(size)
+                spool.size = size
+        except (StorageFullError, BackendUnavailableError):
+            self.no_room = NoRoom(size)
+            raise
+        return spool, share
+
+    def fail(self, error: PywharfError) -> None:
+        """Let those who read the file fail."""
+        if self._made is not None:
+            self._made[0].fail(error)
 
 
 def _failure_of(error: BaseException) -> PywharfError:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
@@ -18,6 +18,9 @@ from pywharf.core.errors import (
 from pywharf.index.upstream.source import Source
 
 FetchResult = Literal["fetched", "missing", "failed", "timeout", "wrong", "abandoned"]
+FetchKind = Literal["kept", "metadata", "passed"]
+"""What a response is for. Each kind has requests of its own: a slow client holds up those for files that are passed
+through, and neither a file that others wait for nor a resolver."""
 PassReason = Literal["no room", "store failed", "store full", "locked"]
 
 
@@ -33,16 +36,27 @@ class Arriving(msgspec.Struct, frozen=True):
 class FileFetcher(Protocol):
     """An HTTP client that fetches files, with a deadline for each byte but none for the whole."""
 
-    def fetch(self, url: str, filename: str, source: Source) -> AbstractAsyncContextManager[Arriving]:
+    def fetch(
+        self,
+        url: str,
+        filename: str,
+        source: Source,
+        kind: FetchKind,
+        *,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> AbstractAsyncContextManager[Arriving]:
         """Request a file, and yield the response when its head is there.
 
         Parameters:
             url: The file's address, from a page of the source.
             filename: The file's name, for errors.
             source: The index. Its credentials are sent to its own origin alone.
+            kind: What the response is for.
+            prepare: It is awaited when the request may be sent, before it is. Its errors are raised.
 
         Raises:
             NotFoundError: The other index no longer has the file.
+            BusyError: Too many files of the source are being fetched.
             UpstreamError: It failed, or the address may not be connected to; UpstreamTimeoutError: it is too slow;
                 UpstreamAwayError: it cannot be reached.
         """

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -18,7 +19,7 @@ from pywharf.index.ports.cache_store import USE_GRANULARITY_S, CacheStore
 from pywharf.index.ports.packages import Content, LocalContent
 from pywharf.index.ports.served_content import CachedContent, FetchableContent, GrowingContent, ServedContent
 from pywharf.index.threads import within
-from pywharf.index.upstream.file_fetch import Fetching, FileFetch
+from pywharf.index.upstream.file_fetch import Fetching, FileFetch, NoRoom
 from pywharf.index.upstream.file_fetching import FileCounts, FileFetcher
 from pywharf.index.upstream.first_digests import FirstDigests
 from pywharf.index.upstream.kept_metadata import KeptMetadata, Lately
@@ -55,12 +56,29 @@ class KeptFiles:
     A file is identified by its digest alone, so repos share it. The caller has decided that the client may have it.
     """
 
-    def __init__(self, store: CacheStore, fetcher: FileFetcher, counts: FileCounts, *, max_spool_bytes: int) -> None:
+    def __init__(
+        self,
+        store: CacheStore,
+        fetcher: FileFetcher,
+        counts: FileCounts,
+        *,
+        max_spool_bytes: int,
+        finishing: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """Prepare it. `finishing` is entered while a complete file is moved into the store."""
         self._store = store
         self._counts = counts
         self._first = FirstDigests(store)
         self._metadata = KeptMetadata(store, fetcher, counts)
-        self._fetching = Fetching(store, fetcher, counts, SpoolRoom(max_spool_bytes), self._first, self._find)
+        self._fetching = Fetching(
+            store,
+            fetcher,
+            counts,
+            SpoolRoom(max_spool_bytes),
+            self._first,
+            self._find,
+            contextlib.nullcontext() if finishing is None else finishing,
+        )
         self._fetcher = fetcher
         self._seen: LRUCache[str, _Seen] = LRUCache(_REMEMBERED)
         self._fetches: dict[tuple[str, Source, int], tuple[FileFetch, asyncio.Task[None]]] = {}
@@ -150,9 +168,9 @@ class KeptFiles:
         for _ in range(_ATTEMPTS):
             fetch, task = self._fetch(wanted)
             begun = await fetch.begun()
-            if begun is None:
+            if isinstance(begun, NoRoom):
                 self._counts.passed_through("no room")
-                return await passed_through(self._fetcher, wanted, self._counts)
+                return passed_through(self._fetcher, wanted, self._counts, begun.size)
             if not isinstance(begun, Spool):
                 return begun
             with contextlib.suppress(FileNotFoundError):  # it was just moved into the store, or removed

@@ -108,7 +108,7 @@ class KeptMetadata:
             with counting(self._counts) as received:
                 async with (
                     asyncio.timeout(seconds_for(0)),
-                    self._fetcher.fetch(wanted.metadata_url, filename, wanted.source) as arriving,
+                    self._fetcher.fetch(wanted.metadata_url, filename, wanted.source, "metadata") as arriving,
                 ):
                     async for chunk in arriving.chunks:
                         content += chunk

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Literal, Protocol
 
@@ -18,16 +18,18 @@ from pywharf.core.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
+from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.model import Project
 from pywharf.core.names import ProjectName, RepoName
-from pywharf.index.ports.cache_store import CacheStore
+from pywharf.index.ports.cache_store import CacheStore, Pin
 from pywharf.index.single_flight import SingleFlight
 from pywharf.index.upstream.extra_index import NOT_FOUND, FetchedPage, Fetcher, page_url, read_page
+from pywharf.index.upstream.first_digests import key_of as key_of_digest
 from pywharf.index.upstream.health import SourceHealth
 from pywharf.index.upstream.kept_page import KeptPage, is_older, merge, to_keep
 from pywharf.index.upstream.page_store import PageID, PageStore
 from pywharf.index.upstream.pages import ACCEPT, last_serial
-from pywharf.index.upstream.pinned_projects import PinnedProjects
+from pywharf.index.upstream.pinned_projects import PinnedProjects, number_of
 from pywharf.index.upstream.source import Source
 from pywharf.index.upstream.sources import Answer
 
@@ -43,6 +45,7 @@ _MAX_ABSENT = 50_000
 _REWRITE_S = 3_600.0
 """Seconds after which a page that did not change is written again, so that the store knows it is confirmed."""
 _NOT_MODIFIED = 304
+_PINS_TOGETHER = 1000
 
 Result = Literal["confirmed", "changed", "stale", "older", "lost", "failed", "other-digest"]
 """What became of a page: confirmed by its index, changed there, answered although the index did not answer, kept
@@ -90,6 +93,7 @@ class KeptPages:
         wait_s: float = _WAIT_S,
     ) -> None:
         self._fetcher = fetcher
+        self._store = store
         self._kept = PageStore(store)
         self._pins = PinnedProjects(store, monotonic)
         self._keep_s = keep_s
@@ -186,18 +190,24 @@ class KeptPages:
             held = self._held.get(key) or await self._loading.run(key, partial(self._load, key))
             if held is None or not source.answers_for(name):
                 continue
-            if any((file.filename, file.sha256) in pinned for file in held.page.project.files):
+            if any(number_of(file.filename, file.sha256) in pinned for file in held.page.project.files):
                 return Answer(source, held.page.project)
         return None
 
-    async def pinned_keys(self) -> frozenset[str]:
-        """Return the keys of the pages to keep whatever their age: of projects that a repo has pinned."""
-        keys: set[str] = set()
-        for repo, names in (await self._pins.newest()).items():
-            sources = self._sources.get(repo, ())
-            for name in names:
-                keys.update([await self._kept.key((one.identity, name)) for one in sources if one.answers_for(name)])
-        return frozenset(keys)
+    async def pinned_keys(self) -> AsyncIterator[Sequence[str]]:
+        """Yield the keys of what to keep in the store whatever its age, because a served repo has pinned a file.
+
+        They are the pages of its projects, and the digests of the files whose index says none. Without these nobody
+        would know which content the file has. Raises BackendUnavailableError.
+        """
+        for repo in await self._store.pinning_repos():
+            if not (sources := self._sources.get(repo, ())):
+                continue
+            pins = await self._store.pins(repo)
+            for name in {pin.project for pin in pins}:
+                yield [await self._kept.key((one.identity, name)) for one in sources if one.answers_for(name)]
+            for start in range(0, len(pins), _PINS_TOGETHER):
+                yield await asyncio.to_thread(_digest_keys, sources, pins[start : start + _PINS_TOGETHER])
 
     async def _load(self, key: PageID) -> _Held | None:
         """Read the kept page into memory."""
@@ -305,6 +315,17 @@ class KeptPages:
             held.written = page.confirmed
             self._kept.write(key, page)
         return self._answer(page)
+
+
+def _digest_keys(sources: Sequence[Source], pins: Sequence[Pin]) -> list[str]:
+    """Return the keys of the records with the digests of pinned files."""
+    return [
+        key_of_digest(source, pin.project, pin.filename)
+        for pin in pins
+        if not pin.filename.endswith(METADATA_SUFFIX)
+        for source in sources
+        if source.answers_for(pin.project)
+    ]
 
 
 def _weight(held: _Held) -> int:

@@ -24,17 +24,16 @@ class Locks(Protocol):
     async def lock(self, name: str, seconds: float) -> bool:
         """See CacheStore."""
 
+    async def extend(self, name: str, seconds: float) -> bool:
+        """See CacheStore."""
+
     async def unlock(self, name: str) -> None:
         """See CacheStore."""
 
 
 @contextlib.asynccontextmanager
 async def lease(store: Locks, name: str) -> AsyncIterator[Taken]:
-    """Take the lock, and renew it within the context if that succeeded.
-
-    A store cannot extend a lock, so it is released and taken again. In between another replica may take it; then both
-    fetch the file, and the store keeps it once.
-    """
+    """Take the lock, and extend it within the context if that succeeded."""
     taken = await _take(store, name)
     if taken != "taken":
         yield taken
@@ -60,8 +59,14 @@ async def _take(store: Locks, name: str) -> Taken:
 async def _renew(store: Locks, name: str) -> None:
     while True:
         await asyncio.sleep(_RENEWED_S)
-        await _release(store, name)
-        await _take(store, name)
+        try:
+            async with within(_CALL_S):
+                is_held = await store.extend(name, LEASE_S)
+        except PywharfError as error:
+            _logger.debug("A lock of the cache is not extended: %s", error)
+            continue
+        if not is_held:  # this process was stopped for longer than the lock lasts; another may have it now
+            await _take(store, name)
 
 
 async def _release(store: Locks, name: str) -> None:

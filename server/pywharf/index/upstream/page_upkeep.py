@@ -1,10 +1,10 @@
 """Remove the pages of the pull-through cache that are no longer served, never those of pinned files."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
 from pywharf.index.ports import About, CacheStore
+from pywharf.index.upstream.eviction import PinnedFiles
 
 _PART = 0.25
 """The part of the cache's limit that pages may take."""
@@ -31,13 +31,13 @@ class PageUpkeep:
         max_bytes: int,
         keep_pages_s: float,
         *,
-        pinned_keys: Callable[[], Awaitable[AbstractSet[str]]],
+        pinned_keys: Callable[[], AsyncIterator[Iterable[str]]],
         keys_of: Callable[[About], Iterable[str]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare it.
 
-        `pinned_keys` returns the keys of the pages that the served repos have pinned, `keys_of` the keys of those that
+        `pinned_keys` yields the keys of the pages that the served repos have pinned, `keys_of` the keys of those that
         belong to a file by where it came from, whether its repo is served or not.
         """
         self._store = store
@@ -49,14 +49,15 @@ class PageUpkeep:
         self._began_at = clock()
         self._removed_at = self._began_at - _AGE_S + _FIRST_S
 
-    async def remove(self, but_for: AbstractSet[str]) -> int:
+    async def remove(self, but_for: Collection[str]) -> int:
         """Remove old pages, and younger ones as long as all take too many bytes. Returns the bytes that are left."""
         now = self._clock()
         left = await self._store.remove_pages(_ANY_AGE_S, but_for)
         is_due = now >= self._removed_at + _AGE_S
         if now < self._began_at + _START_S or (left <= self._most_bytes and not is_due):
             return left
-        stay = but_for | await self._pages_of_pins()
+        stay = await self._pages_of_pins()
+        stay.add(but_for)
         age_s = self._keep_pages_s + _SLACK_S
         left = await self._store.remove_pages(age_s, stay)
         while left > self._most_bytes and age_s > _YOUNGEST_S:
@@ -65,11 +66,13 @@ class PageUpkeep:
         self._removed_at = now
         return left
 
-    async def _pages_of_pins(self) -> set[str]:
-        keys = set(await self._pinned_keys())
+    async def _pages_of_pins(self) -> PinnedFiles:
+        keys = PinnedFiles()
+        async for some in self._pinned_keys():
+            keys.add(some)
         for repo in await self._store.pinning_repos():
             digests = [pin.sha256 for pin in await self._store.pins(repo)]
             for start in range(0, len(digests), _ABOUTS):
                 abouts = await self._store.abouts(digests[start : start + _ABOUTS])
-                keys.update(key for about in abouts.values() for key in self._keys_of(about))
+                keys.add(key for about in abouts.values() for key in self._keys_of(about))
         return keys

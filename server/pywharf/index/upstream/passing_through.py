@@ -11,15 +11,11 @@ from pywharf.index.upstream.spool import WITHHELD
 from pywharf.index.upstream.wanted_file import WantedFile, seconds_for
 
 
-async def passed_through(fetcher: FileFetcher, wanted: WantedFile, counts: FileCounts) -> StreamContent:
-    """Return the content of a new request, made when it is read. Raises NotFoundError, UpstreamError, BusyError.
+def passed_through(fetcher: FileFetcher, wanted: WantedFile, counts: FileCounts, size: int | None) -> StreamContent:
+    """Return the content of a new request, made when it is read. Raises BusyError if the size is not known.
 
     The bytes are hashed like those of a file that is kept, and the last ones wait for the digest.
     """
-    size = wanted.file.size
-    if size is None:
-        async with fetcher.fetch(wanted.url, wanted.file.filename, wanted.source) as arriving:
-            size = wanted.size_of(arriving.size)
     if size is None:
         raise BusyError(
             f"The server has no room to fetch {wanted.file.filename!r} now, and nobody says how large it is; "
@@ -34,7 +30,7 @@ async def _stream(  # noqa: PLR0913, PLR0917 - the request, and the part of it
 ) -> AsyncGenerator[bytes, None]:
     part, digest = _Part(first, last), hashlib.sha256()
     with counting(counts) as received:
-        async with fetcher.fetch(wanted.url, wanted.file.filename, wanted.source) as arriving:
+        async with fetcher.fetch(wanted.url, wanted.file.filename, wanted.source, "passed") as arriving:
             wanted.size_of(arriving.size)
             async for chunk in _in_time(arriving.chunks, seconds_for(size)):
                 if received.size + len(chunk) > size:

@@ -1,9 +1,10 @@
-"""What repos have pinned in the pull-through cache, read at most once a minute."""
+"""What repos have pinned in the pull-through cache, read at most once a minute, repo by repo."""
 
+import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from pywharf.core.errors import PywharfError
@@ -13,8 +14,8 @@ from pywharf.index.ports.cache_store import CacheStore, Pin
 _logger = logging.getLogger(__name__)
 _FRESH_S = 60.0
 
-_Files = AbstractSet[tuple[str, str]]
-"""Names and digests."""
+_Files = AbstractSet[int]
+"""Pinned files, as `number_of` names them: names and digests would take four times as much memory."""
 _NOTHING: Mapping[ProjectName, _Files] = {}
 
 
@@ -33,33 +34,33 @@ class PinnedProjects:
         return any(name in of_repo for of_repo in self._by_repo.values())
 
     async def files(self, repo: RepoName, name: ProjectName) -> _Files:
-        """Return the names and digests of the project's files that a repo has pinned."""
+        """Return the project's files that a repo has pinned, each as `number_of` names it."""
         await self._refresh()
         return self._by_repo.get(repo, _NOTHING).get(name, frozenset())
-
-    async def newest(self) -> Mapping[RepoName, Collection[ProjectName]]:
-        """Return the projects of which each repo has pinned a file, as the store has them now.
-
-        Raises BackendUnavailableError.
-        """
-        self._by_repo = {repo: _by_project(pins) for repo, pins in (await self._store.all_pins()).items()}
-        return self._by_repo
 
     async def _refresh(self) -> None:
         now = self._monotonic()
         if now < self._read_again:
             return
         try:
-            found = await self._store.all_pins()
+            found = {
+                repo: await asyncio.to_thread(_by_project, await self._store.pins(repo))
+                for repo in await self._store.pinning_repos()
+            }
         except PywharfError as error:
             _logger.warning("The cache's pins cannot be read: %s", error)
             return
-        self._by_repo = {repo: _by_project(pins) for repo, pins in found.items()}
+        self._by_repo = found
         self._read_again = now + _FRESH_S
 
 
+def number_of(filename: str, sha256: str) -> int:
+    """Return a number for a file: of few files two have the same one, and nobody outside this process can say which."""
+    return hash((filename, sha256))
+
+
 def _by_project(pins: Iterable[Pin]) -> Mapping[ProjectName, _Files]:
-    found: defaultdict[ProjectName, set[tuple[str, str]]] = defaultdict(set)
+    found: defaultdict[ProjectName, set[int]] = defaultdict(set)
     for pin in pins:
-        found[pin.project].add((pin.filename, pin.sha256))
+        found[pin.project].add(number_of(pin.filename, pin.sha256))
     return dict(found)

@@ -20,6 +20,7 @@ from pywharf.core.filenames import METADATA_SUFFIX
 from pywharf.core.model import File
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports.cache_store import CacheStore, Pin
+from pywharf.index.upstream.pinned_bytes import PinnedBytes
 
 MAX_PINS: Final = 20_000
 """Pins of one repo."""
@@ -82,17 +83,20 @@ class Outcome(msgspec.Struct, frozen=True):
 class Pinning:
     """The pins of one repo, as one worker sees and changes them. Other workers and servers change the same ones."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         repo: RepoName,
         store: CacheStore,
         files: Files,
         *,
         max_bytes: int,
+        of_all: PinnedBytes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`of_all` is shared by all repos of the cache; None: there is no other repo."""
         self._repo = repo
         self._store = store
+        self._of_all = PinnedBytes(store, max_bytes, clock) if of_all is None else of_all
         self._most = max_bytes // _SHARE
         self._files = files
         self._clock = clock
@@ -134,7 +138,7 @@ class Pinning:
             NotFoundError: The repo does not offer the file.
             WithheldError: A policy withholds it.
             DigestDiffersError: It has another digest.
-            PinsFullError: The repo has too many pins, or would pin too many bytes.
+            PinsFullError: The repo has too many pins, or it or all repos together would pin too many bytes.
             BusyError: Too many files are being fetched, or this one with another digest.
             UpstreamError, UnavailableError: The other index or the cache failed.
         """
@@ -172,6 +176,7 @@ class Pinning:
             if known is not None:
                 await self._store.unpin(self._repo, project, filename)
             self._read_at = self._sorted = None
+            self._of_all.changed()
             return known is not None
 
     async def aclose(self) -> None:
@@ -198,6 +203,7 @@ class Pinning:
             return Outcome(Pinned(project, filename, sha256, found.file.size, own=True), is_new=False)
         if not is_pinned:
             self._check_room((project, filename), found.file.size or 0)
+            await self._of_all.check(sha256, found.file.size or 0)
         _check(filename, sha256, await self._files.keep(project, found.file))
         # The metadata's pin comes first: where the file has one, nothing is missing.
         await self._pin_metadata(project, found.file)
@@ -226,7 +232,12 @@ class Pinning:
             if before == pin:
                 return
             self._check_room(key, pin.size - (before.size if before is not None else 0))
-            await self._store.pin(self._repo, pin)
+            await self._of_all.take(pin.sha256, pin.size)
+            try:
+                await self._store.pin(self._repo, pin)
+            except BaseException:
+                self._of_all.changed()
+                raise
             pins[key] = pin
             self._sorted = None
             self._bytes += pin.size - (before.size if before is not None else 0)

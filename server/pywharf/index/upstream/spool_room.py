@@ -1,5 +1,6 @@
 """The room on disk for files that are being fetched: bounded, and never more than the disk has free."""
 
+import asyncio
 import contextlib
 import shutil
 from collections.abc import AsyncIterator
@@ -13,6 +14,9 @@ _CALL_S = 10.0
 _SPARE = 64 * 1024 * 1024
 """Bytes of the disk that are left to others."""
 _MOST_FILES = 256
+"""Files that are being fetched or moved into the store."""
+_WAIT_S = 20.0
+"""Seconds to wait until there are fewer: small files come faster than a store syncs them."""
 
 
 class SpoolRoom:
@@ -22,7 +26,7 @@ class SpoolRoom:
         self._most_bytes = most_bytes
         self._taken = 0
         self._unwritten = 0
-        self._files = 0
+        self._files = asyncio.Semaphore(_MOST_FILES)
 
     @contextlib.asynccontextmanager
     async def share(self, folder: Path, size: int | None) -> AsyncIterator["SpoolShare"]:
@@ -31,20 +35,27 @@ class SpoolRoom:
         Raises StorageFullError if there is none now, BackendUnavailableError if the disk does not answer.
         """
         wanted = size or 0
-        if self._files >= _MOST_FILES or wanted > self._most_bytes - self._taken:
+        if wanted > self._most_bytes - self._taken:
             raise no_room()
-        share = SpoolShare(self, wanted)
-        self._files += 1
-        self._taken += wanted
-        self._unwritten += wanted
         try:
-            if await _free(folder) < self._unwritten + _SPARE:
-                raise no_room()
+            async with asyncio.timeout(_WAIT_S):
+                await self._files.acquire()
+        except TimeoutError:
+            raise no_room() from None
+        share = SpoolShare(self, folder)
+        try:
+            await share.announce(wanted)
             yield share
         finally:
-            self._files -= 1
+            self._files.release()
             self._taken -= share.held
             self._unwritten -= share.unwritten
+
+    async def expect(self, folder: Path, count: int) -> None:
+        """Note that so many bytes that were taken are to come. Raises StorageFullError if the disk has no room."""
+        self._unwritten += count
+        if await _free(folder) < self._unwritten + _SPARE:
+            raise no_room()
 
     def take(self, count: int) -> None:
         """Take bytes that were not announced. Raises StorageFullError."""
@@ -60,9 +71,17 @@ class SpoolRoom:
 class SpoolShare:
     """The room that one file holds."""
 
-    def __init__(self, room: SpoolRoom, held: int) -> None:
+    def __init__(self, room: SpoolRoom, folder: Path) -> None:
         self._room = room
-        self.held = self.unwritten = held
+        self._folder = folder
+        self.held = self.unwritten = 0
+
+    async def announce(self, count: int) -> None:
+        """Take bytes that are to come, before they do. Raises StorageFullError, BackendUnavailableError."""
+        self._room.take(count)
+        self.held += count
+        self.unwritten += count
+        await self._room.expect(self._folder, count)
 
     def take(self, count: int) -> None:
         """Take bytes that are about to be written. Raises StorageFullError."""

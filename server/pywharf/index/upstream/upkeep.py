@@ -19,6 +19,7 @@ from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.index.ports import CacheStore, KeptFile
 from pywharf.index.upstream.eviction import Census, Eviction, PinnedFiles
 from pywharf.index.upstream.file_fetching import FetchResult, FileCounts, PassReason
+from pywharf.index.upstream.leases import lease
 from pywharf.index.upstream.page_upkeep import PageUpkeep
 
 CHECK_S = 300.0
@@ -29,7 +30,6 @@ _SWEEP_S = 3600.0
 """Seconds between two removals of leftovers, and between two counts of the pages' bytes."""
 _OLDEST_USAGE_S = 6 * 3600.0
 """Seconds after which the files are listed again, even if this server has kept none."""
-_LOCK_S = 1800.0
 _LEFT = 0.9
 """The part of the limit that an eviction leaves."""
 _ASKING = 0.05
@@ -195,12 +195,11 @@ class Upkeep:
         return free is not None and free < self._spare
 
     async def _evict(self, known: Usage | None) -> Usage | None:
-        if not await self._lock(_EVICTING, _LOCK_S):
-            return known
-        try:
+        # A store that is full or fails gives no lock. Then it matters more that somebody makes room than that one does.
+        async with lease(self._store, _EVICTING) as taken:
+            if taken == "held by another":
+                return known
             return await self._list_and_evict(0 if known is None else known.page_bytes)
-        finally:
-            await self._store.unlock(_EVICTING)
 
     async def _list_and_evict(self, page_bytes: int) -> Usage:
         began, full, added = self._clock(), self._full, self._added

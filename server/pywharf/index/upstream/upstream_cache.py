@@ -5,6 +5,7 @@ import msgspec
 from pywharf.index.ports import CacheStore
 from pywharf.index.upstream.kept_files import KeptFiles
 from pywharf.index.upstream.kept_pages import KeptPages
+from pywharf.index.upstream.pinned_bytes import PinnedBytes
 
 
 class UpstreamCache(msgspec.Struct, frozen=True):
@@ -17,3 +18,4 @@ class UpstreamCache(msgspec.Struct, frozen=True):
     """Seconds that a page is served while its index fails."""
     pages: KeptPages
     files: KeptFiles
+    pinned: PinnedBytes

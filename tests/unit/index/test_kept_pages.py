@@ -226,6 +226,19 @@ async def test_a_status_that_is_no_page_is_a_failure(replica, other):
     assert replica.counted.pages["stale"] == 7
 
 
+async def test_pins_of_a_repo_with_other_sources_keep_no_page(replica, other, store):
+    replica.pages.use(RepoName("team-a"), [SOURCE])
+    replica.pages.use(RepoName("team-b"), [Source(url="https://other.test/simple/")])
+    replica.pages.use(RepoName("team-c"), [Source(url=URL, projects=("bar-*",))])
+    assert await replica.files() == ["foo-1.0.zip"]
+    for repo in ("team-b", "team-c"):
+        await store.pin(RepoName(repo), Pin(FOO, "foo-1.0.zip", A, 1))
+    other.fault = AWAY
+    replica.clock.now += KEEP_S + 1
+    with pytest.raises(UpstreamAwayError):
+        await replica.files()
+
+
 async def test_a_pinned_project_is_served_without_end(replica, other, store):
     await replica.files()
     await store.pin(RepoName("team-a"), Pin(FOO, "foo-1.0.zip", A, 1))

@@ -129,7 +129,7 @@ class KeptPages:
                 return None
             held = await self._loading.run(key, lambda: self._load(key))
         asking = self._asking.run(key, lambda: self._ask(key, held))
-        if held is None or not await self._may_be_answered(held.page):
+        if held is None or not await self._may_be_answered(key, held.page):
             return await asking
         try:
             # After a failure nobody waits, but the index is asked again.
@@ -154,7 +154,7 @@ class KeptPages:
         held = self._held.get(key)
         if held is None and key not in self._absent:
             held = await self._loading.run(key, lambda: self._load(key))
-        if held is not None and not held.page.is_lost and await self._may_be_answered(held.page):
+        if held is not None and not held.page.is_lost and await self._may_be_answered(key, held.page):
             return held.page.project
         return await self.project(source, name)
 
@@ -174,8 +174,15 @@ class KeptPages:
     def _age(self, page: KeptPage) -> float:
         return max(0.0, self._clock() - page.confirmed)
 
-    async def _may_be_answered(self, page: KeptPage) -> bool:
-        return self._age(page) <= self._keep_s or await self._pins.includes(page.project.name)
+    async def _may_be_answered(self, key: PageID, page: KeptPage) -> bool:
+        return self._age(page) <= self._keep_s or any(
+            self._may_use(repo, key) for repo in await self._pins.repos(page.project.name)
+        )
+
+    def _may_use(self, repo: RepoName, key: PageID) -> bool:
+        """Return whether a repo may ask for a page, so that its pins count. Another server's repos may."""
+        sources = self._sources.get(repo)
+        return sources is None or any(one.identity == key[0] and one.answers_for(key[1]) for one in sources)
 
     async def pinned_answer(self, repo: RepoName, sources: Iterable[Source], name: ProjectName) -> Answer | None:
         """Return the kept page that lists a file that the repo has pinned, whatever its source and the others say now.
@@ -228,7 +235,7 @@ class KeptPages:
         (url, credentials), name = key
         kept = held.page if held is not None else None
         # Without a confirmation within `keep_s`, what the index says counts as if it were new.
-        trusted = kept if kept is not None and await self._may_be_answered(kept) else None
+        trusted = kept if kept is not None and await self._may_be_answered(key, kept) else None
         etag = trusted.etag if trusted is not None and not trusted.is_lost else ""
         try:
             async with self._fetcher.fetch(page_url(url, name), ACCEPT, etag=etag, credentials=credentials) as fetched:

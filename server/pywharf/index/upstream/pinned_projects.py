@@ -28,10 +28,10 @@ class PinnedProjects:
         self._read_again = -float("inf")
         self._by_repo: Mapping[RepoName, Mapping[ProjectName, _Files]] = {}
 
-    async def includes(self, name: ProjectName) -> bool:
-        """Return whether any repo has pinned a file of the project."""
+    async def repos(self, name: ProjectName) -> list[RepoName]:
+        """Return the repos that have pinned a file of the project."""
         await self._refresh()
-        return any(name in of_repo for of_repo in self._by_repo.values())
+        return [repo for repo, of_repo in self._by_repo.items() if name in of_repo]
 
     async def files(self, repo: RepoName, name: ProjectName) -> _Files:
         """Return the project's files that a repo has pinned, each as `number_of` names it."""

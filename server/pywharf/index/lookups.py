@@ -60,13 +60,19 @@ class Lookups:
 
     async def stored_lately(self, name: ProjectName) -> Project | None:
         """Return the storage's project, or None if it had none within the last second."""
-        if self._missing.get(name, 0.0) > time.monotonic():
+        if self._is_missing(name):
             return None
-        asked_at = time.monotonic()
-        project = await self.stored(name)
+        async with within(CALL_TIMEOUT_S), self._slots:
+            if self._is_missing(name):  # another caller asked meanwhile
+                return None
+            asked_at = time.monotonic()
+            project = await self._backend.find_project(name, None)
         if project is None:
             self._missing[name] = asked_at + MISSING_S
         return project
+
+    def _is_missing(self, name: ProjectName) -> bool:
+        return self._missing.get(name, 0.0) > time.monotonic()
 
     def may_be_foreign(self, name: ProjectName, *, owned: bool) -> bool:
         """Return whether the other index may be asked for the name. `owned`: the repo has a project of that name."""

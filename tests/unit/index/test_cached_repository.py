@@ -214,6 +214,22 @@ async def test_within_a_second_the_storage_is_asked_once(opened, monkeypatch):
     assert asked == ["foo"]
 
 
+async def test_concurrent_requests_ask_the_storage_no_more_often_than_its_slots(opened, monkeypatch):
+    repo = await opened()
+    asked: list[str] = []
+    real = repo.backend.find_project
+
+    async def find(name: ProjectName, filename: str | None = None) -> object:
+        asked.append(name)
+        await asyncio.sleep(0)
+        return await real(name, filename)
+
+    monkeypatch.setattr(repo.backend, "find_project", find)
+    monkeypatch.setattr(lookups, "MISSING_S", 1_000.0)
+    await asyncio.gather(*(repo.served.project_page(FOO, JSON) for _ in range(20)))
+    assert len(asked) <= 2, "each one asked for itself"
+
+
 async def test_an_own_file_that_this_server_does_not_know_yet_is_found_within_that_second(
     opened, tmp_path, monkeypatch
 ):

@@ -319,3 +319,10 @@ async def test_an_unknown_error_is_a_sentence(store):
     with injected(Fault("os.mkdir", do="EIO")), pytest.raises(BackendUnavailableError) as failed:
         await store.write_page(digest_of(b"new"), b"page")
     assert str(failed.value) == f"The pull-through cache cannot be used now: {os.strerror(errno.EIO)}."
+
+
+@pytest.mark.parametrize(("folder", "says"), [("file", "a file"), ("file/sub", "a file"), ("a\0b", "no path")])
+def test_what_can_be_no_folder_is_refused_when_it_is_opened(tmp_path, folder, says):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidConfigError, match=says):
+        open_folder(f"{tmp_path}/{folder}", tmp_path / "root")

@@ -179,10 +179,14 @@ def open_folder(given: str | None, root: Path) -> FileSystemCacheStore:
     """Open the cache's folder, by default one of ROOT. Raises InvalidConfigError for one that others use."""
     if given is None:
         return FileSystemCacheStore(root / DEFAULT_FOLDER)
+    if "\0" in given:
+        raise InvalidConfigError(f"--cache_config: folder {given[:300]!r} is no path.")
     folder, others = Path(given).absolute().resolve(), root.absolute().resolve()
     if others.is_relative_to(folder) or any(folder.is_relative_to(others / own) for own in ("cache", "sessions")):
         raise InvalidConfigError(
             f"--cache_config: folder {given[:300]!r} holds, or lies among, the packages and sessions of ROOT; give the "
             "cache a folder of its own."
         )
+    if any(above.exists() and not above.is_dir() for above in (folder, *folder.parents)):
+        raise InvalidConfigError(f"--cache_config: folder {given[:300]!r} is, or lies below, a file; name a folder.")
     return FileSystemCacheStore(folder)

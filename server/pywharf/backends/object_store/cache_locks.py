@@ -75,7 +75,7 @@ class CacheLocks:
         return True
 
     async def extend(self, name: str, seconds: float) -> bool:
-        """See CacheStore.extend. The object is replaced by compare-and-swap, and dated anew by the store."""
+        """See CacheStore.extend. The object is replaced by compare-and-swap, and the store dates it again."""
         held = self._held.get(name)
         if held is None:
             return False

@@ -501,7 +501,7 @@ class StorageFullError(PywharfError):
 
 
 class PinsFullError(StorageFullError):
-    """A pin that would let one repo occupy too much of the cache that all repos share."""
+    """A pin that would let one repo, or all of them together, occupy too much of the cache that all repos share."""
 
     code = "too-much-pinned"
-    title = "The repo has pinned too much"
+    title = "Too much is pinned"

@@ -48,6 +48,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "token_review_url": ("https://10.96.0.1", "https://10.96.0.1"),
     "token_review_token_file": ("some/token", "some/token"),
     "token_review_ca_file": ("some/ca.crt", "some/ca.crt"),
+    "cache_config": ("some/cache.toml", "some/cache.toml"),
     "shutdown_delay": ("1.5", 1.5),
     "shutdown_timeout": ("0", 0.0),
 }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.operator.manifest_cases import MALFORMED, WELL_FORMED
+from support.operator.manifest_cases import MALFORMED, REFUSED_AT_ADMISSION, WELL_FORMED
 from support.operator.manifest_text import parsed
 
 
@@ -16,7 +16,7 @@ def test_one_clear_sentence(text, sentence):
     assert found.loaded == ()
 
 
-@pytest.mark.parametrize("text", WELL_FORMED)
+@pytest.mark.parametrize("text", [*WELL_FORMED, *(text for text, _ in REFUSED_AT_ADMISSION)])
 def test_well_formed(text):
     found = parsed(text)
     assert found.problems == ()

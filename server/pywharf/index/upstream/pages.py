@@ -26,6 +26,8 @@ _MAX_TEXT = 16 * 1024
 _DIGEST_LENGTH = 64
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _MAX_DIGITS = 18
+_SEPARATOR = re.compile(r"[/\\:?#%]")
+"""What a path, a URL, or a program that decodes a name once more takes as the end of a part of it."""
 _SEPARATORS = re.compile(r"[-_.]+")
 _HASH = re.compile(r"(?:md5|sha1|sha224|sha256|sha384|sha512|blake2b)=[0-9a-fA-F]+\Z")
 """A fragment of a link that is kept. Clients would read others, such as `egg=foo-1.0`, as a file's version."""
@@ -181,7 +183,11 @@ def _from_json(foreign: _ForeignFile, page: str) -> File | None:
 
 
 def _is_filename(raw: str) -> bool:
-    return bool(raw) and "/" not in raw
+    """Return whether a name is one segment of a path and a URL, and shows as what it is: others lead elsewhere.
+
+    Characters that are invisible, or that change the order of others, are not printable.
+    """
+    return raw.isprintable() and _SEPARATOR.search(raw) is None and raw not in {"", ".", ".."}
 
 
 def _last_segment(location: str) -> str:

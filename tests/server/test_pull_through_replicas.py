@@ -105,7 +105,10 @@ def test_a_policy_withholds_what_was_kept_before_it(index: Upstream, tmp_path: P
         assert client.get(f"stolen/{path.name}.metadata").status == 200
         policies.serve(server, config, deny("stolen"))
         assert client.files("stolen") == {}
-        for address in (f"stolen/{path.name}", f"stolen/{path.name}.metadata"):
+        other_spelling = f"Stolen/%73{path.name[1:]}"
+        for address in (f"stolen/{path.name}", f"stolen/{path.name}.metadata", other_spelling):
+            assert client.get(address, If_None_Match=f'"{sha256(path.read_bytes())}"').status == 403
+            assert client.get(address, If_None_Match="*").status == 403
             assert client.get(address).status == 403
             assert client.get(address, "HEAD").status == 403
             assert client.get(address, Range="bytes=0-9").status == 403

@@ -56,12 +56,13 @@ def parse_page(name: ProjectName, content: bytes, content_type: str, url: str) -
 
 
 def parse_page_to_show(name: ProjectName, content: bytes, content_type: str, url: str) -> Project:
-    """Parse a page as `parse_page` does, without the files whose link ends in another name.
+    """Parse a page as `parse_page` does, without the files whose names could be taken for others.
 
-    pip reads project and version from the link, so such a file could be another one than policies decide about.
+    pip reads project and version from the link, so a file whose link ends in another name could be another one than
+    policies decide about. A copy, which shows nothing, reports such files instead.
     """
     project = parse_page(name, content, content_type, url)
-    files = tuple(file for file in project.files if _last_segment(file.location or "") == file.filename)
+    files = tuple(filter(_may_be_shown, project.files))
     return project if len(files) == len(project.files) else msgspec.structs.replace(project, files=files)
 
 
@@ -183,11 +184,17 @@ def _from_json(foreign: _ForeignFile, page: str) -> File | None:
 
 
 def _is_filename(raw: str) -> bool:
-    """Return whether a name is one segment of a path and a URL, and shows as what it is: others lead elsewhere.
+    return bool(raw) and "/" not in raw
+
+
+def _may_be_shown(file: File) -> bool:
+    """Return whether the name is one segment of a path and a URL, shows as what it is, and ends the file's link.
 
     Characters that are invisible, or that change the order of others, are not printable.
     """
-    return raw.isprintable() and _SEPARATOR.search(raw) is None and raw not in {"", ".", ".."}
+    name = file.filename
+    is_plain = name.isprintable() and _SEPARATOR.search(name) is None and name not in {".", ".."}
+    return is_plain and _last_segment(file.location or "") == name
 
 
 def _last_segment(location: str) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import http.client
+import json
 import os
 import random
 import signal
@@ -104,7 +105,10 @@ def test_a_policy_withholds_what_was_kept_before_it(index: Upstream, tmp_path: P
         assert client.get(f"stolen/{path.name}.metadata").status == 200
         policies.serve(server, config, deny("stolen"))
         assert client.files("stolen") == {}
-        for address in (f"stolen/{path.name}", f"stolen/{path.name}.metadata"):
+        other_spelling = f"Stolen/%73{path.name[1:]}"
+        for address in (f"stolen/{path.name}", f"stolen/{path.name}.metadata", other_spelling):
+            assert client.get(address, If_None_Match=f'"{sha256(path.read_bytes())}"').status == 403
+            assert client.get(address, If_None_Match="*").status == 403
             assert client.get(address).status == 403
             assert client.get(address, "HEAD").status == 403
             assert client.get(address, Range="bytes=0-9").status == 403
@@ -148,6 +152,12 @@ def test_a_failing_bucket_lets_files_pass_through(index: Upstream, s3: ObjectSto
             wait_for(lambda: _fetches(client, index, path) == 0, "the file to be kept")
 
 
+def _with_credentials(name: str, url: str, **credentials: str) -> str:
+    """Return the table of a mirror that sends credentials to its index."""
+    source = f'{{ url = "{url}", ' + ", ".join(f'{key} = "{value}"' for key, value in credentials.items()) + " }"
+    return mirror(name, "").replace('url = ""', f"sources = [{source}]")
+
+
 def _fetches(client: Mirror, index: Upstream, path: Path) -> int:
     """Return how often the index is asked for one download."""
     before = index.fetched().count(path.name)
@@ -180,6 +190,25 @@ def test_a_first_source_that_fails_is_not_replaced_by_the_next(index: Upstream, 
             assert client.get("outside/").status == 200
         assert "correct-horse" not in server.text()
     assert not [asked for asked in index.requests if "Authorization" in asked.headers]
+
+
+def test_a_file_without_a_digest_belongs_to_the_credentials_it_was_fetched_with(index: Upstream, tmp_path: Path):
+    """An index may send each of its users another file of one name, so what one repo fetched is not another's."""
+    name = "odd-1.0.tar.gz"
+    entry = {"filename": name, "url": f"../../files/{name}", "hashes": {}}
+    page = {"meta": {"api-version": "1.1"}, "name": "odd", "files": [entry]}
+    index.answers["odd"] = Answer(json.dumps(page).encode())
+    users = {f"team-{user}": {"username": user, "password": f"password-of-{user}"} for user in "ab"}
+    config = "".join(_with_credentials(repo, index.url, **fields) for repo, fields in users.items())
+    config += mirror("public", index.url)
+    with replicas(tmp_path / "servers", cache_place(tmp_path / "cache"), config) as servers:
+        for repo in (*users, "public"):
+            index.file_answers[name] = Answer(f"the file of {repo}".encode(), "application/octet-stream")
+            assert Mirror(servers[0].url, repo).get(f"odd/{name}").body == f"the file of {repo}".encode()
+        index.file_answers[name] = Answer(b"another", "application/octet-stream")
+        for repo in (*users, "public"):
+            # Each keeps what it was sent first, on all replicas.
+            assert Mirror(servers[1].url, repo).get(f"odd/{name}").body == f"the file of {repo}".encode()
 
 
 @pytest.mark.timeout(600)

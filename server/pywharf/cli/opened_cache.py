@@ -19,7 +19,6 @@ from pywharf.index.upstream.kept_page import key_of as key_of_page
 from pywharf.index.upstream.kept_pages import KeptPages
 from pywharf.index.upstream.page_upkeep import PageUpkeep
 from pywharf.index.upstream.pinned_bytes import PinnedBytes
-from pywharf.index.upstream.source import Source
 from pywharf.index.upstream.upkeep import CountsForUpkeep, Upkeep
 from pywharf.index.upstream.upstream_cache import UpstreamCache
 from pywharf.serving.cache_file import read_cache_config
@@ -69,8 +68,7 @@ async def opened_cache(  # noqa: PLR0913 - the parts of the server that it needs
 
 def _keys_of(about: About) -> tuple[str, str]:
     """Return the keys of the pages without which a file of an index without credentials is not served."""
-    source = Source(url=about.source)
-    return key_of_page(about.source, "", about.project), key_of_digest(source, about.project, about.filename)
+    return key_of_page(about.source, "", about.project), key_of_digest(about.source, "", about.project, about.filename)
 
 
 @contextlib.asynccontextmanager

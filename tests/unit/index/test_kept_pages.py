@@ -249,7 +249,7 @@ async def test_a_pinned_project_is_served_without_end(replica, other, store):
     served.pages.use(RepoName("team-a"), [Source(url="https://torch.example/", projects=("torch*",)), SOURCE])
     keys = {key async for some in served.pages.pinned_keys() for key in some}
     # Without the digest of the first fetch, a file whose index says none is not found in the store.
-    assert keys == {key_of(URL, "", FOO), key_of_digest(SOURCE, FOO, "foo-1.0.zip")}
+    assert keys == {key_of(URL, "", FOO), key_of_digest(URL, "", FOO, "foo-1.0.zip")}
 
 
 async def test_nobody_waits_long_for_a_slow_index(store, other):

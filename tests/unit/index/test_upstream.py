@@ -3,6 +3,7 @@
 import json
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -184,6 +185,24 @@ def test_links_are_made_absolute_or_dropped(link, location):
 def test_names_that_are_no_file_s_are_dropped(filename):
     assert parse_json(page_of(ENTRY | {"filename": filename}, ENTRY)).files[0].filename == "foo-1.0.zip"
     assert len(parse_json(page_of(ENTRY | {"filename": filename}, ENTRY)).files) == 1
+
+
+LEADS_ELSEWHERE = ("\n", "\r\n", "\0", "\x1b[31m", "\x7f", "\x85", "\u200b", "\u2028", "\u202e", "\ufeff", *"\\/:?#%")
+
+
+@pytest.mark.parametrize("filename", [".", "..", *(f"foo-1.0{text}x.zip" for text in LEADS_ELSEWHERE)])
+def test_names_with_separators_or_invisible_characters_are_not_shown(filename):
+    """Logs and terminals would show another name, and programs that decode or split it would read another one."""
+    link = f"files/{quote(filename, safe='')}"
+    content = json.dumps(page_of(ENTRY | {"filename": filename, "url": link}, ENTRY)).encode()
+    assert parse_page_to_show(FOO, content, JSON, PAGE).files == parse_json(page_of(ENTRY)).files
+    assert parse_page_to_show(FOO, f'<a href="{link}">'.encode(), HTML, PAGE).files == ()
+
+
+@pytest.mark.parametrize("filename", ["foo-1.0+l.1.zip", "foo-1!1.0.zip", "foo 1.0 (2).zip", "foo-1.0~é'.zip"])
+def test_odd_names_of_old_releases_are_shown(filename):
+    content = json.dumps(page_of(ENTRY | {"filename": filename, "url": quote(filename)})).encode()
+    assert [file.filename for file in parse_page_to_show(FOO, content, JSON, PAGE).files] == [filename]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pywharf.core.names import ProjectName
 from pywharf.index.ports.cache_store import CacheStore
 from pywharf.index.sidecars import is_sha256
 from pywharf.index.threads import within
+from pywharf.index.upstream.scopes import Scopes
 from pywharf.index.upstream.source import Source
 
 _CALL_S = 5.0
@@ -38,11 +39,12 @@ class FirstDigests:
 
     def __init__(self, store: CacheStore) -> None:
         self._store = store
+        self._scopes = Scopes()
         self._records: LRUCache[str, _Record] = LRUCache(_REMEMBERED)
 
     async def known(self, source: Source, project: ProjectName, file: File) -> File:
         """Return the file with digest and size of the first fetch, or as it is if there was none or the store fails."""
-        key = key_of(source, project, file.filename)
+        key = await self._key(source, project, file.filename)
         record = self._records.get(key)
         if record is None:
             record = await self._read(key)
@@ -56,10 +58,13 @@ class FirstDigests:
 
     async def note(self, source: Source, project: ProjectName, filename: str, sha256: str, size: int) -> None:
         """Remember what was fetched. Raises StorageFullError, BackendUnavailableError."""
-        key = key_of(source, project, filename)
+        key = await self._key(source, project, filename)
         record = self._records[key] = _Record(_FORMAT, sha256, size, time.time())
         async with within(_CALL_S):
             await self._store.write_page(key, msgspec.json.encode(record))
+
+    async def _key(self, source: Source, project: ProjectName, filename: str) -> str:
+        return key_of(source.url, await self._scopes.of(source.identity), project, filename)
 
     async def _read(self, key: str) -> _Record | None:
         try:
@@ -76,6 +81,9 @@ class FirstDigests:
         return record if record.format == _FORMAT and is_sha256(record.sha256) and record.size >= 0 else None
 
 
-def key_of(source: Source, project: ProjectName, filename: str) -> str:
-    """Return what identifies a file of another index whose digest nobody knows: 64 hex digits."""
-    return hashlib.sha256(f"first digest\0{source.url}\0{project}\0{filename}".encode()).hexdigest()
+def key_of(url: str, scope: str, project: ProjectName, filename: str) -> str:
+    """Return what identifies a file of another index whose digest nobody knows: 64 hex digits.
+
+    `scope` stands for the credentials: what was fetched with them is no other repo's, which may be sent another file.
+    """
+    return hashlib.sha256(f"first digest\0{url}\0{scope}\0{project}\0{filename}".encode()).hexdigest()

@@ -30,6 +30,7 @@ from pywharf.index.upstream.kept_page import KeptPage, is_older, merge, to_keep
 from pywharf.index.upstream.page_store import PageID, PageStore
 from pywharf.index.upstream.pages import ACCEPT, last_serial
 from pywharf.index.upstream.pinned_projects import PinnedProjects, number_of
+from pywharf.index.upstream.scopes import Scopes
 from pywharf.index.upstream.source import Source
 from pywharf.index.upstream.sources import Answer
 
@@ -94,7 +95,8 @@ class KeptPages:
     ) -> None:
         self._fetcher = fetcher
         self._store = store
-        self._kept = PageStore(store)
+        self._scopes = Scopes()
+        self._kept = PageStore(store, self._scopes)
         self._pins = PinnedProjects(store, monotonic)
         self._keep_s = keep_s
         self._metrics = metrics
@@ -213,8 +215,9 @@ class KeptPages:
             pins = await self._store.pins(repo)
             for name in {pin.project for pin in pins}:
                 yield [await self._kept.key((one.identity, name)) for one in sources if one.answers_for(name)]
+            scoped = [(one, await self._scopes.of(one.identity)) for one in sources]
             for start in range(0, len(pins), _PINS_TOGETHER):
-                yield await asyncio.to_thread(_digest_keys, sources, pins[start : start + _PINS_TOGETHER])
+                yield await asyncio.to_thread(_digest_keys, scoped, pins[start : start + _PINS_TOGETHER])
 
     async def _load(self, key: PageID) -> _Held | None:
         """Read the kept page into memory."""
@@ -324,13 +327,13 @@ class KeptPages:
         return self._answer(page)
 
 
-def _digest_keys(sources: Sequence[Source], pins: Sequence[Pin]) -> list[str]:
-    """Return the keys of the records with the digests of pinned files."""
+def _digest_keys(sources: Sequence[tuple[Source, str]], pins: Sequence[Pin]) -> list[str]:
+    """Return the keys of the records with the digests of pinned files. Each source has its scope."""
     return [
-        key_of_digest(source, pin.project, pin.filename)
+        key_of_digest(source.url, scope, pin.project, pin.filename)
         for pin in pins
         if not pin.filename.endswith(METADATA_SUFFIX)
-        for source in sources
+        for source, scope in sources
         if source.answers_for(pin.project)
     ]
 

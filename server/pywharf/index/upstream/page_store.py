@@ -1,23 +1,19 @@
 """Read and write kept pages in the cache's store. Nobody waits for a write, because a store may be slow."""
 
 import asyncio
-import hashlib
 import logging
-
-from cachetools import LRUCache
 
 from pywharf.core.errors import PywharfError
 from pywharf.core.names import ProjectName
 from pywharf.index.ports.cache_store import CacheStore
 from pywharf.index.upstream.kept_page import MAX_BYTES, KeptPage, decode, encode, key_of
+from pywharf.index.upstream.scopes import Scopes
 from pywharf.index.upstream.source import Identity
 
 _logger = logging.getLogger(__name__)
 _MAX_CONCURRENT_WRITES = 8
 _CLOSE_S = 5.0
 """Seconds for the writes under way when the server stops."""
-_SCOPE_ROUNDS = 100_000
-_MAX_SCOPES = 4_096
 
 PageID = tuple[Identity, ProjectName]
 """A page's source, with what it is read with, and its project."""
@@ -26,28 +22,16 @@ PageID = tuple[Identity, ProjectName]
 class PageStore:
     """The kept pages in a store."""
 
-    def __init__(self, store: CacheStore) -> None:
+    def __init__(self, store: CacheStore, scopes: Scopes) -> None:
         self._store = store
         self._writing: dict[PageID, asyncio.Task[PywharfError | None]] = {}
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT_WRITES)
-        self._scopes: LRUCache[Identity, str] = LRUCache(_MAX_SCOPES)
+        self._scopes = scopes
 
     async def key(self, page_id: PageID) -> str:
         """Return the page's key in the store."""
         identity, name = page_id
-        return key_of(identity[0], await self._scope(identity), name)
-
-    async def _scope(self, identity: Identity) -> str:
-        """Return what stands for a source's credentials in keys: slow to compute, since others may list keys."""
-        url, credentials = identity
-        if credentials is None:
-            return ""
-        scope = self._scopes.get(identity)
-        if scope is None:
-            secret, salt = credentials.password.encode(), f"{url}\0{credentials.username}".encode()
-            digest = await asyncio.to_thread(hashlib.pbkdf2_hmac, "sha256", secret, salt, _SCOPE_ROUNDS)
-            scope = self._scopes[identity] = digest.hex()
-        return scope
+        return key_of(identity[0], await self._scopes.of(identity), name)
 
     async def read(self, page_id: PageID) -> KeptPage | None:
         """Return the kept page, or None. A store that fails holds none: the index is asked then."""

@@ -26,6 +26,8 @@ _MAX_TEXT = 16 * 1024
 _DIGEST_LENGTH = 64
 _Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _MAX_DIGITS = 18
+_SEPARATOR = re.compile(r"[/\\:?#%]")
+"""What a path, a URL, or a program that decodes a name once more takes as the end of a part of it."""
 _SEPARATORS = re.compile(r"[-_.]+")
 _HASH = re.compile(r"(?:md5|sha1|sha224|sha256|sha384|sha512|blake2b)=[0-9a-fA-F]+\Z")
 """A fragment of a link that is kept. Clients would read others, such as `egg=foo-1.0`, as a file's version."""
@@ -54,12 +56,13 @@ def parse_page(name: ProjectName, content: bytes, content_type: str, url: str) -
 
 
 def parse_page_to_show(name: ProjectName, content: bytes, content_type: str, url: str) -> Project:
-    """Parse a page as `parse_page` does, without the files whose link ends in another name.
+    """Parse a page as `parse_page` does, without the files whose names could be taken for others.
 
-    pip reads project and version from the link, so such a file could be another one than policies decide about.
+    pip reads project and version from the link, so a file whose link ends in another name could be another one than
+    policies decide about. A copy, which shows nothing, reports such files instead.
     """
     project = parse_page(name, content, content_type, url)
-    files = tuple(file for file in project.files if _last_segment(file.location or "") == file.filename)
+    files = tuple(filter(_may_be_shown, project.files))
     return project if len(files) == len(project.files) else msgspec.structs.replace(project, files=files)
 
 
@@ -182,6 +185,16 @@ def _from_json(foreign: _ForeignFile, page: str) -> File | None:
 
 def _is_filename(raw: str) -> bool:
     return bool(raw) and "/" not in raw
+
+
+def _may_be_shown(file: File) -> bool:
+    """Return whether the name is one segment of a path and a URL, shows as what it is, and ends the file's link.
+
+    Characters that are invisible, or that change the order of others, are not printable.
+    """
+    name = file.filename
+    is_plain = name.isprintable() and _SEPARATOR.search(name) is None and name not in {".", ".."}
+    return is_plain and _last_segment(file.location or "") == name
 
 
 def _last_segment(location: str) -> str:

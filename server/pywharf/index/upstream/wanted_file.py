@@ -34,7 +34,7 @@ class WantedFile(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """What identifies the file to the store's locks: 64 hex digits."""
-        return self.file.sha256 or key_of(self.source, self.project, self.file.filename)
+        return self.file.sha256 or key_of(self.source.url, "", self.project, self.file.filename)
 
     @property
     def flight(self) -> tuple[str, Source, int]:

@@ -97,7 +97,7 @@ class FileFetch:
 
     async def _kept_by_another(self, taken: Taken, held: contextlib.AsyncExitStack) -> Content | None:
         """Return what another replica kept meanwhile; None: this one is to fetch the file."""
-        pause, until = _FIRST_POLL_S, time.monotonic() + _wait_s(self._wanted.file.size)
+        pause, until = _FIRST_POLL_S, time.monotonic() + wait_s(self._wanted.file.size)
         while True:
             kept = await self._shared.find(self._wanted) if taken != "store failed" else None
             if kept is not None or taken != "held by another":
@@ -228,7 +228,7 @@ class _Spooling:
             self._made[0].fail(error)
 
 
-def _wait_s(size: int | None) -> float:
+def wait_s(size: int | None) -> float:
     """Return how many seconds to wait for another replica that fetches a file of that size."""
     return _MAX_WAIT_S if size is None else min(_MAX_WAIT_S, _WAIT_S + size / _WAIT_RATE)
 

@@ -441,6 +441,11 @@ async def test_replicas_fetch_a_file_once(upstream, tmp_path, session):
     assert upstream.asked[NAME] == 1
 
 
+@pytest.mark.parametrize(("size", "seconds"), [(0, 10), (50_000_000, 20), (200_000_000, 25), (None, 25)])
+def test_a_replica_waits_longer_for_a_larger_file(size, seconds):
+    assert file_fetch.wait_s(size) == seconds
+
+
 async def test_a_replica_that_cannot_wait_fetches_the_file_itself(upstream, tmp_path, session, monkeypatch):
     monkeypatch.setattr(file_fetch, "_WAIT_S", 0.2)
     offered = Offered(CONTENT, "gated")

@@ -209,7 +209,7 @@ async def test_a_page_is_looked_up_again_once_it_is_old(backend, other, monkeypa
 
 
 async def test_pages_kept_do_not_grow_without_end(backend, other, monkeypatch):
-    monkeypatch.setattr(extra_index_module, "_MAX_FILES_KEPT", 100)
+    monkeypatch.setattr(extra_index_module, "MAX_HELD_BYTES", 40_000)
     repo = await repository(backend, other)
     for name in ("a", "b", "c", "a"):
         other.add(name, *(f"{name}-{i}.0.zip" for i in range(40)))
@@ -218,7 +218,7 @@ async def test_pages_kept_do_not_grow_without_end(backend, other, monkeypatch):
 
 
 async def test_a_page_larger_than_the_cache_is_shown_and_evicts_nothing(backend, other, monkeypatch):
-    monkeypatch.setattr(extra_index_module, "_MAX_FILES_KEPT", 100)
+    monkeypatch.setattr(extra_index_module, "MAX_HELD_BYTES", 40_000)
     repo = await repository(backend, other)
     for name, count in (("a", 40), ("b", 91), ("a", 40), ("b", 91)):
         other.add(name, *(f"{name}-{i}.0.zip" for i in range(count)))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from contextlib import AbstractAsyncContextManager
+from operator import attrgetter
 from typing import Final, Protocol
 from urllib.parse import urljoin
 
@@ -15,11 +16,11 @@ from pywharf.core.model import Project
 from pywharf.core.names import ProjectName
 from pywharf.index.single_flight import SingleFlight
 from pywharf.index.upstream.health import SourceHealth
+from pywharf.index.upstream.page_weight import MAX_HELD_BYTES, weight_of
 from pywharf.index.upstream.pages import ACCEPT, parse_page_to_show
 from pywharf.index.upstream.source import Identity, Source, SourceCredentials
 
 _FRESH_S = 60.0
-_MAX_FILES_KEPT = 200_000
 _OK = 200
 _UNAUTHORIZED = {401, 403}
 NOT_FOUND: Final = frozenset({404, 410})
@@ -40,6 +41,11 @@ class FetchedPage(msgspec.Struct, frozen=True):
     """Its entity tag as it was sent; "": none."""
     serial: int | None = None
     """The number of the index's last change to the project (`X-PyPI-Last-Serial`), if it says that."""
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    project: Project | None
+    weight: int
 
 
 class Fetcher(Protocol):
@@ -63,7 +69,9 @@ class ExtraIndex:
         self._fetcher = fetcher
         self.health = health or SourceHealth()
         """Which indexes fail."""
-        self._kept: TTLCache[_Key, Project | None, float] = TTLCache(_MAX_FILES_KEPT, _FRESH_S, time.monotonic, _weight)
+        self._kept: TTLCache[_Key, _Kept, float] = TTLCache(
+            MAX_HELD_BYTES, _FRESH_S, time.monotonic, attrgetter("weight")
+        )
         self._running = SingleFlight[_Key, Project | None]()
 
     async def project(self, source: Source, name: ProjectName) -> Project | None:
@@ -73,7 +81,7 @@ class ExtraIndex:
         """
         key = (source.identity, name)
         with contextlib.suppress(KeyError):  # not `get`, which raises it, too, if the entry expires meanwhile
-            return self._kept[key]
+            return self._kept[key].project
         return await self._running.run(key, lambda: self._fetch(key))
 
     async def _fetch(self, key: _Key) -> Project | None:
@@ -86,8 +94,9 @@ class ExtraIndex:
             failure = type(error)(str(error))
         else:
             self.health.answered(url)
+            weight = await asyncio.to_thread(weight_of, project) if project is not None else weight_of(None)
             with contextlib.suppress(ValueError):  # it is larger than the cache
-                self._kept[key] = project
+                self._kept[key] = _Kept(project, weight)
             return project
         self.health.failed(url)
         raise failure
@@ -109,7 +118,3 @@ async def read_page(name: ProjectName, page: FetchedPage) -> Project | None:
     if page.status != _OK:
         raise UpstreamError(f"The extra index answered for {name!r} with the status {page.status}.")
     return await asyncio.to_thread(parse_page_to_show, name, page.content, page.content_type, page.url)
-
-
-def _weight(project: Project | None) -> int:
-    return 10 + (len(project.files) if project is not None else 0)

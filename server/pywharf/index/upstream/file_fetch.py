@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import Final
 
 import msgspec
 
@@ -28,8 +27,11 @@ from pywharf.index.upstream.spool_room import SpoolRoom, SpoolShare
 from pywharf.index.upstream.wanted_file import WantedFile, seconds_for, too_large
 
 _logger = logging.getLogger(__name__)
-_WAIT_S: Final = 10.0
-"""Seconds to wait for another replica that fetches the same file."""
+_WAIT_S, _MAX_WAIT_S, _WAIT_RATE = 10.0, 25.0, 5_000_000
+"""Seconds to wait for another replica that fetches the same file, at least and at most, and bytes per second beyond.
+
+pip asks again after 15 s without a byte and joins the same fetch; uv fails after 30 s.
+"""
 _FIRST_POLL_S, _POLL_S = 0.1, 1.0
 
 Find = Callable[[WantedFile], Awaitable[Content | None]]
@@ -95,7 +97,7 @@ class FileFetch:
 
     async def _kept_by_another(self, taken: Taken, held: contextlib.AsyncExitStack) -> Content | None:
         """Return what another replica kept meanwhile; None: this one is to fetch the file."""
-        pause, until = _FIRST_POLL_S, time.monotonic() + _WAIT_S
+        pause, until = _FIRST_POLL_S, time.monotonic() + wait_s(self._wanted.file.size)
         while True:
             kept = await self._shared.find(self._wanted) if taken != "store failed" else None
             if kept is not None or taken != "held by another":
@@ -224,6 +226,11 @@ class _Spooling:
         """Let those who read the file fail."""
         if self._made is not None:
             self._made[0].fail(error)
+
+
+def wait_s(size: int | None) -> float:
+    """Return how many seconds to wait for another replica that fetches a file of that size."""
+    return _MAX_WAIT_S if size is None else min(_MAX_WAIT_S, _WAIT_S + size / _WAIT_RATE)
 
 
 def _failure_of(error: BaseException) -> PywharfError:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Literal, Protocol
 
 import msgspec
@@ -28,6 +29,7 @@ from pywharf.index.upstream.first_digests import key_of as key_of_digest
 from pywharf.index.upstream.health import SourceHealth
 from pywharf.index.upstream.kept_page import KeptPage, is_older, merge, to_keep
 from pywharf.index.upstream.page_store import PageID, PageStore
+from pywharf.index.upstream.page_weight import MAX_HELD_BYTES, weight_of
 from pywharf.index.upstream.pages import ACCEPT, last_serial
 from pywharf.index.upstream.pinned_projects import PinnedProjects, number_of
 from pywharf.index.upstream.scopes import Scopes
@@ -41,7 +43,6 @@ _WAIT_S = 2.0
 """Seconds for which a request waits for the index while a kept page could be answered."""
 _RETRY_S = 15.0
 """Seconds after a failure for which a kept page is answered without asking again."""
-_MAX_FILES_HELD = 200_000
 _MAX_ABSENT = 50_000
 _REWRITE_S = 3_600.0
 """Seconds after which a page that did not change is written again, so that the store knows it is confirmed."""
@@ -71,6 +72,8 @@ class _Held(msgspec.Struct):
     """Monotonic time until which it is answered without asking the index."""
     written: float
     """The `confirmed` of the store's page."""
+    weight: int
+    """About how many bytes the page takes."""
 
 
 class KeptPages:
@@ -104,7 +107,7 @@ class KeptPages:
         self._clock = clock
         self._monotonic = monotonic
         self._wait_s = wait_s
-        self._held: LRUCache[PageID, _Held] = LRUCache(_MAX_FILES_HELD, _weight)
+        self._held: LRUCache[PageID, _Held] = LRUCache(MAX_HELD_BYTES, attrgetter("weight"))
         self._absent: TTLCache[PageID, bool, float] = TTLCache(_MAX_ABSENT, _FRESH_S, monotonic)
         self._loading = SingleFlight[PageID, _Held | None]()
         self._asking = SingleFlight[PageID, Project | None]()
@@ -224,7 +227,7 @@ class KeptPages:
         page = await self._kept.read(key)
         if page is None:
             return None
-        held = _Held(page, 0.0, page.confirmed)
+        held = _Held(page, 0.0, page.confirmed, await _weight(page))
         self._hold(key, held)
         return held
 
@@ -251,7 +254,7 @@ class KeptPages:
             self._health.answered(url)
             if result is not None:
                 self._metrics.count_page(result)
-            return self._take(key, held, page)
+            return self._take(key, held, page, await _weight(page, held))
         self._health.failed(url)
         if held is not None and trusted is not None:
             held.fresh_until = self._monotonic() + _RETRY_S
@@ -304,15 +307,15 @@ class KeptPages:
         page = KeptPage(project=project, confirmed=now, etag=fetched.etag, serial=serial, vanished=vanished)
         return "changed", page
 
-    def _take(self, key: PageID, held: _Held | None, page: KeptPage | None) -> Project | None:
+    def _take(self, key: PageID, held: _Held | None, page: KeptPage | None, weight: int) -> Project | None:
         """Keep the page in memory and in the store."""
         if page is None:
             self._held.pop(key, None)
             self._absent[key] = True
             return None
         if held is None:
-            held = _Held(page, 0.0, -float("inf"))
-        before, held.page = held.page, page
+            held = _Held(page, 0.0, -float("inf"), weight)
+        before, held.page, held.weight = held.page, page, weight
         held.fresh_until = self._monotonic() + _FRESH_S
         self._hold(key, held)
         is_same = (before.project, before.etag, before.serial, before.is_lost) == (
@@ -338,5 +341,10 @@ def _digest_keys(sources: Sequence[tuple[Source, str]], pins: Sequence[Pin]) -> 
     ]
 
 
-def _weight(held: _Held) -> int:
-    return 10 + len(held.page.project.files) + len(held.page.vanished)
+async def _weight(page: KeptPage | None, held: _Held | None = None) -> int:
+    """Return the page's weight, that of the held page if it has the same files."""
+    if page is None:
+        return 0
+    if held is not None and page.project is held.page.project and page.vanished is held.page.vanished:
+        return held.weight
+    return await asyncio.to_thread(weight_of, page.project, page.vanished)

@@ -219,8 +219,9 @@ def other_pod(site: Site) -> Iterator[ClientPod]:
         site.kube.delete(f"/api/v1/namespaces/{namespace}")
 
 
-def pip_download(to: str) -> tuple[str, ...]:
-    flags = "--no-cache-dir --no-deps --no-input --retries=0 --disable-pip-version-check"
+def pip_download(to: str, retries: int = 0) -> tuple[str, ...]:
+    """Return the command. A refused connection is tried again `retries` times, a refused token never."""
+    flags = f"--no-cache-dir --no-deps --no-input --retries={retries} --disable-pip-version-check"
     return ("sh", "-c", f"export PATH=/etc/pywharf-client:$PATH; pip download {flags} --dest={to} acme-tool")
 
 
@@ -265,7 +266,8 @@ def test_renewed_tokens_go_on_working(site: Site, node: Node) -> None:
         wait_for(lambda: renewed(site, numbers), "a new token in the pod", longest_s=READY_S)
         numbers.append(site.trainer.run("python3", "-c", NUMBER))
         wait_for(lambda: answered(site), "the server in its Service again", longest_s=READY_S)
-        site.trainer.run(*pip_download(f"/tmp/renewed-{number}"))
+        # The server may leave its Service only now: the kubelet probes pods one after the other.
+        site.trainer.run(*pip_download(f"/tmp/renewed-{number}", retries=10))
     assert len(set(numbers)) == 3
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from pywharf.core.errors import InvalidConfigError
+from pywharf.core.errors import InvalidConfigError, InvalidInputError
 from pywharf.core.msgspec_warmup import warmed_up
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -24,6 +24,20 @@ def convert(data: object, kind: type[S], source: str) -> S:
         return msgspec.convert(data, warmed_up(kind))
     except msgspec.ValidationError as error:
         raise InvalidConfigError(describe(error, data, source)) from None
+
+
+def decode_body(body: bytes | msgspec.Raw, kind: type[S], source: str = "The body") -> S:
+    """Decode a client's JSON to a struct. Raises InvalidInputError that names `source` and the field.
+
+    `kind` must be known to msgspec already: `pywharf.core.msgspec_warmup`.
+    """
+    try:
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.ValidationError as error:
+            raise InvalidInputError(describe(error, msgspec.json.decode(body), source)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInputError(f"The body is no JSON: {error}.") from None
 
 
 def describe(error: msgspec.ValidationError, data: object, source: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 from urllib.parse import unquote
 
 import msgspec
@@ -14,7 +14,7 @@ from pywharf.core.errors import InvalidInputError, InvalidNameError
 from pywharf.core.filenames import MAX_VERSION
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize
-from pywharf.core.struct_errors import describe
+from pywharf.core.struct_errors import decode_body
 
 MAX_QUERIES: Final = 1000
 """Queries in one batch, as OSV has it."""
@@ -29,7 +29,6 @@ _AFTER: Final = "after:"
 _PURL: Final = "pkg:pypi/"
 
 _Text = Annotated[str, Meta(max_length=1024)]
-S = TypeVar("S", bound=msgspec.Struct)
 
 
 class _Package(msgspec.Struct, frozen=True):
@@ -65,25 +64,15 @@ class Query(msgspec.Struct, frozen=True):
 
 def parse_query(body: bytes) -> Query:
     """Parse the body of POST /v1/query. Raises InvalidInputError."""
-    return _query(_decoded(body, _Asked, "The body"))
+    return _query(decode_body(body, _Asked))
 
 
 def parse_batch(body: bytes) -> list[Query]:
     """Parse the body of POST /v1/querybatch. Raises InvalidInputError."""
-    asked = _decoded(body, _AskedBatch, "The body").queries
+    asked = decode_body(body, _AskedBatch).queries
     if len(asked) > MAX_QUERIES:
         raise InvalidInputError(f"The batch has {len(asked)} queries; send at most {MAX_QUERIES}.")
-    return [_query(_decoded(one, _Asked, f"queries[{number}]")) for number, one in enumerate(asked)]
-
-
-def _decoded(body: bytes | msgspec.Raw, kind: type[S], source: str) -> S:
-    try:
-        try:
-            return msgspec.json.decode(body, type=kind)
-        except msgspec.ValidationError as error:
-            raise InvalidInputError(describe(error, msgspec.json.decode(body), source)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInputError(f"The body is no JSON: {error}.") from None
+    return [_query(decode_body(one, _Asked, f"queries[{number}]")) for number, one in enumerate(asked)]
 
 
 def _query(asked: _Asked) -> Query:

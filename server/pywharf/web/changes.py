@@ -8,10 +8,10 @@ from aiohttp import web
 
 from pywharf.core.access.permission import Permission
 from pywharf.core.audit import Change
-from pywharf.core.errors import ChangeIncompleteError, InvalidInputError, MethodNotAllowedError, PywharfError
+from pywharf.core.errors import ChangeIncompleteError, MethodNotAllowedError, PywharfError
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize
-from pywharf.core.struct_errors import describe
+from pywharf.core.struct_errors import decode_body
 from pywharf.index.changes import Changed, DeleteRequest, Request, StatusRequest, UnyankRequest, YankRequest
 from pywharf.web import audit
 from pywharf.web.auth import Access, authorize
@@ -55,7 +55,7 @@ async def only_post(request: web.Request) -> web.Response:
 async def _change(request: web.Request, access: Access, action: str) -> Changed:
     project = normalize(request.match_info["project"])
     access.require_publish(project)
-    asked = _parsed(await read_json(request, _MAX_BYTES, _LONGEST_S), _REQUESTS[action])
+    asked = decode_body(await read_json(request, _MAX_BYTES, _LONGEST_S), _REQUESTS[action])
     try:
         changed = await access.repository.change(project, asked, access.own_secret)
     except ChangeIncompleteError as error:
@@ -63,17 +63,6 @@ async def _change(request: web.Request, access: Access, action: str) -> Changed:
         raise
     _report(request, project, asked, changed.files, is_complete=True)
     return changed
-
-
-def _parsed(body: bytes, kind: type[Request]) -> Request:
-    try:
-        data = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInputError(f"The body is no JSON: {error}.") from None
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidInputError(describe(error, data, "The body")) from None
 
 
 def _report(

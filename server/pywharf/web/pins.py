@@ -13,11 +13,11 @@ from aiohttp import web
 
 from pywharf.core.access.permission import Permission
 from pywharf.core.audit import Change
-from pywharf.core.errors import InvalidInputError, MethodNotAllowedError, NotFoundError, PywharfError
+from pywharf.core.errors import MethodNotAllowedError, NotFoundError, PywharfError
 from pywharf.core.filenames import names_stored_file
 from pywharf.core.msgspec_warmup import warmed_up
 from pywharf.core.names import ProjectName, normalize
-from pywharf.core.struct_errors import describe
+from pywharf.core.struct_errors import decode_body
 from pywharf.index.ports.cache_store import Pin
 from pywharf.index.upstream.pinning import LONGEST_WAIT_S, Outcome, Pinned
 from pywharf.web import audit
@@ -105,7 +105,7 @@ async def only_change(request: web.Request) -> web.Response:
 async def _pin(request: web.Request, access: Access) -> Outcome | None:
     project, filename = _named(request, access)
     pinning = access.repository.pinning()
-    asked = _parsed(await read_json(request, _MAX_BYTES, _LONGEST_S))
+    asked = decode_body(await read_json(request, _MAX_BYTES, _LONGEST_S), PinRequest)
     try:
         outcome = await pinning.pin(project, filename, asked.sha256, _wait_s(request))
     except asyncio.CancelledError:
@@ -131,17 +131,6 @@ def _named(request: web.Request, access: Access) -> tuple[ProjectName, str]:
     if not names_stored_file(filename):
         raise NotFoundError.no_file(filename, project)
     return project, filename
-
-
-def _parsed(body: bytes) -> PinRequest:
-    try:
-        data = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInputError(f"The body is no JSON: {error}.") from None
-    try:
-        return msgspec.convert(data, PinRequest)
-    except msgspec.ValidationError as error:
-        raise InvalidInputError(describe(error, data, "The body")) from None
 
 
 def _report(

@@ -89,7 +89,7 @@ def noting(threads: set[int], real):
 async def test_a_query_is_read_and_answered_in_a_thread_and_then_there_is_a_pause(call, body, monkeypatch):
     threads: set[int] = set()
     pauses: list[float] = []
-    for name in ("_decoded", "_query", "identifiers"):
+    for name in ("decode_body", "_query", "identifiers"):
         monkeypatch.setattr(advisory_queries, name, noting(threads, getattr(advisory_queries, name)))
     pausing = asyncio.sleep
 

@@ -10,9 +10,17 @@ from pywharf.core.errors import UpstreamError
 from pywharf.egress.policy import Egress
 from pywharf.egress.sessions import Sessions
 from pywharf.egress.upstream_addresses import redirected
+from pywharf.index.upstream.source import SourceCredentials
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
+
+
+def own_headers_of(credentials: SourceCredentials | None) -> dict[str, str]:
+    """Return the headers with a source's credentials, for `following`; none without credentials."""
+    if credentials is None:
+        return {}
+    return {"Authorization": aiohttp.encode_basic_auth(credentials.username, credentials.password, "utf-8")}
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from yarl import URL
 from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import UpstreamError, UpstreamTimeoutError, UpstreamUnreachableError
 from pywharf.core.unpacking import ACCEPTED, Body, TooLargeBodyError
-from pywharf.egress.following import following
+from pywharf.egress.following import following, own_headers_of
 from pywharf.egress.policy import Egress
 from pywharf.egress.sessions import Sessions
 from pywharf.index.fair_slots import FairSlots
@@ -70,7 +70,7 @@ class UpstreamClient:
             try:
                 async with asyncio.timeout(_TOTAL_TIMEOUT_S), self._slots[URL(url).host or ""]:
                     async with asyncio.timeout(_RESPONSE_TIMEOUT_S):
-                        page = await self._fetch(URL(url), _headers(accept, etag), _own_headers(credentials), held)
+                        page = await self._fetch(URL(url), _headers(accept, etag), own_headers_of(credentials), held)
             except TimeoutError as error:
                 self._count("timeout")
                 raise UpstreamTimeoutError(
@@ -124,12 +124,6 @@ class UpstreamClient:
 
 def _headers(accept: str, etag: str) -> dict[str, str]:
     return {"Accept": accept, "If-None-Match": etag} if etag else {"Accept": accept}
-
-
-def _own_headers(credentials: SourceCredentials | None) -> dict[str, str]:
-    if credentials is None:
-        return {}
-    return {"Authorization": aiohttp.encode_basic_auth(credentials.username, credentials.password, "utf-8")}
 
 
 def _tag(header: str) -> str:

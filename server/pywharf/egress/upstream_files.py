@@ -13,7 +13,7 @@ from yarl import URL
 
 from pywharf.core.endpoints import EndpointNotAllowedError
 from pywharf.core.errors import BusyError, NotFoundError, UpstreamAwayError, UpstreamError, UpstreamTimeoutError
-from pywharf.egress.following import following
+from pywharf.egress.following import following, own_headers_of
 from pywharf.egress.policy import Egress
 from pywharf.egress.sessions import Sessions
 from pywharf.egress.upstream_addresses import redirected
@@ -85,10 +85,7 @@ class UpstreamFiles:
             raise UpstreamError(f"The upstream index does not say where {filename!r} is.")
         # A page's links are as little to be trusted as its redirects.
         file = redirected(index, url, configured=index, egress=self._egress)
-        own_headers = {}
-        if (credentials := source.credentials) is not None:
-            basic = aiohttp.encode_basic_auth(credentials.username, credentials.password, "utf-8")
-            own_headers = {"Authorization": basic}
+        own_headers = own_headers_of(source.credentials)
         async with following(
             self._sessions, self._egress, file, configured=index, headers={}, own_headers=own_headers
         ) as (response, _):

@@ -19,6 +19,7 @@ from pywharf.index.upstream.kept_page import key_of as key_of_page
 from pywharf.index.upstream.kept_pages import KeptPages
 from pywharf.index.upstream.page_upkeep import PageUpkeep
 from pywharf.index.upstream.pinned_bytes import PinnedBytes
+from pywharf.index.upstream.scopes import Scopes
 from pywharf.index.upstream.upkeep import CountsForUpkeep, Upkeep
 from pywharf.index.upstream.upstream_cache import UpstreamCache
 from pywharf.serving.cache_file import read_cache_config
@@ -47,7 +48,8 @@ async def opened_cache(  # noqa: PLR0913 - the parts of the server that it needs
     store = open_cache(config, Path(settings.root), secret)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.aclose)
-        pages = KeptPages(client, store, keep_pages_s, metrics.kept_pages, health)
+        scopes = Scopes()
+        pages = KeptPages(client, store, keep_pages_s, metrics.kept_pages, health, scopes=scopes)
         stack.push_async_callback(pages.aclose)
         page_upkeep = PageUpkeep(store, config.max_bytes, keep_pages_s, pinned_keys=pages.pinned_keys, keys_of=_keys_of)
         upkeep = Upkeep(store, config.max_bytes, page_upkeep, metrics)
@@ -58,6 +60,7 @@ async def opened_cache(  # noqa: PLR0913 - the parts of the server that it needs
                 store,
                 fetcher,
                 CountsForUpkeep(metrics.cached_files, upkeep),
+                scopes=scopes,
                 max_spool_bytes=config.max_spool_bytes or config.max_bytes,
                 finishing=running,
             )

@@ -17,6 +17,7 @@ from pywharf.egress.upstream_files import UpstreamFiles
 from pywharf.index.ports import CacheStore
 from pywharf.index.upstream.file_fetching import FetchResult, PassReason
 from pywharf.index.upstream.kept_files import KeptFiles
+from pywharf.index.upstream.scopes import Scopes
 from pywharf.index.upstream.source import Source, SourceCredentials
 from pywharf.web.file_response import send
 from support.server.file_upstream import FileUpstream, Offered
@@ -111,7 +112,9 @@ async def cached_files(
     counted = Counted()
     async with (
         UpstreamFiles("pywharf/test", Egress(allowed)) as client,
-        KeptFiles(store, client, counted, max_spool_bytes=max_spool_bytes, finishing=finishing) as files,
+        KeptFiles(
+            store, client, counted, scopes=Scopes(), max_spool_bytes=max_spool_bytes, finishing=finishing
+        ) as files,
     ):
         server = CachedFiles(upstream, files, counted)
         app = web.Application()

@@ -28,6 +28,7 @@ from pywharf.index.upstream.extra_index import ExtraIndex
 from pywharf.index.upstream.health import SourceHealth
 from pywharf.index.upstream.kept_pages import KeptPages
 from pywharf.index.upstream.pinned_bytes import PinnedBytes
+from pywharf.index.upstream.scopes import Scopes
 from pywharf.index.upstream.source import Source
 from pywharf.index.upstream.upstream_cache import UpstreamCache
 from support.distributions.wheels import wheel
@@ -78,7 +79,7 @@ class Repo:
         self.follower = Follower(NAME, self.backend)
         self.store = CACHES["file_system"](folder)()
         health = SourceHealth()
-        self.pages = KeptPages(self.other, self.store, 1_000.0, NoMetrics(), health)
+        self.pages = KeptPages(self.other, self.store, 1_000.0, NoMetrics(), health, scopes=Scopes())
         pinned = PinnedBytes(self.store, 10**9)
         cache: Any = UpstreamCache(self.store, 10**9, 1_000.0, self.pages, self.files, pinned)  # type: ignore[arg-type]
         self.served = Repository(

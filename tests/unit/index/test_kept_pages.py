@@ -25,6 +25,7 @@ from pywharf.index.upstream.first_digests import key_of as key_of_digest
 from pywharf.index.upstream.health import SourceHealth
 from pywharf.index.upstream.kept_page import KeptPage, decode, encode, key_of, merge, to_keep
 from pywharf.index.upstream.kept_pages import KeptPages
+from pywharf.index.upstream.scopes import Scopes
 from pywharf.index.upstream.source import Source, SourceCredentials
 from pywharf.index.upstream.sources import Answer, first_answer
 from support.server.other_index import URL, OtherIndex
@@ -69,7 +70,7 @@ class Replica:
         self.clock, self.other, self.counted = clock, other, Counted()
         self.health = SourceHealth(clock)
         self.pages = KeptPages(
-            other, store, KEEP_S, self.counted, self.health, clock=clock, monotonic=clock, wait_s=20.0
+            other, store, KEEP_S, self.counted, self.health, scopes=Scopes(), clock=clock, monotonic=clock, wait_s=20.0
         )
 
     async def files(self, name: ProjectName = FOO, source: Source = SOURCE) -> list[str] | None:
@@ -255,7 +256,15 @@ async def test_a_pinned_project_is_served_without_end(replica, other, store):
 async def test_nobody_waits_long_for_a_slow_index(store, other):
     replica = Replica(store, other, Clock())
     replica.pages = KeptPages(
-        other, store, KEEP_S, replica.counted, replica.health, clock=replica.clock, monotonic=replica.clock, wait_s=0.01
+        other,
+        store,
+        KEEP_S,
+        replica.counted,
+        replica.health,
+        scopes=Scopes(),
+        clock=replica.clock,
+        monotonic=replica.clock,
+        wait_s=0.01,
     )
     await asyncio.gather(*(replica.pages._asking.run((SOURCE.identity, FOO), lambda: _first(replica)) for _ in [1]))  # noqa: SLF001
     other.add("foo", "foo-2.0.zip")
@@ -388,7 +397,15 @@ async def test_the_first_digest_is_that_which_any_replica_saw_first(replica, oth
 async def test_a_page_that_is_too_old_is_worth_waiting_for(store, other):
     replica = Replica(store, other, Clock())
     replica.pages = KeptPages(
-        other, store, KEEP_S, replica.counted, replica.health, clock=replica.clock, monotonic=replica.clock, wait_s=0.0
+        other,
+        store,
+        KEEP_S,
+        replica.counted,
+        replica.health,
+        scopes=Scopes(),
+        clock=replica.clock,
+        monotonic=replica.clock,
+        wait_s=0.0,
     )
     await _first(replica)
     replica.clock.now += KEEP_S + 1

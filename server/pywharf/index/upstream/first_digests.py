@@ -37,9 +37,9 @@ class _Record(msgspec.Struct, frozen=True):
 class FirstDigests:
     """The records of one cache."""
 
-    def __init__(self, store: CacheStore) -> None:
+    def __init__(self, store: CacheStore, scopes: Scopes) -> None:
         self._store = store
-        self._scopes = Scopes()
+        self._scopes = scopes
         self._records: LRUCache[str, _Record] = LRUCache(_REMEMBERED)
 
     async def known(self, source: Source, project: ProjectName, file: File) -> File:

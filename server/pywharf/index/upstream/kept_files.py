@@ -24,6 +24,7 @@ from pywharf.index.upstream.file_fetching import FileCounts, FileFetcher
 from pywharf.index.upstream.first_digests import FirstDigests
 from pywharf.index.upstream.kept_metadata import KeptMetadata, Lately
 from pywharf.index.upstream.passing_through import passed_through
+from pywharf.index.upstream.scopes import Scopes
 from pywharf.index.upstream.source import Source
 from pywharf.index.upstream.spool import Spool
 from pywharf.index.upstream.spool_room import SpoolRoom
@@ -56,19 +57,20 @@ class KeptFiles:
     A file is identified by its digest alone, so repos share it. The caller has decided that the client may have it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         store: CacheStore,
         fetcher: FileFetcher,
         counts: FileCounts,
         *,
+        scopes: Scopes,
         max_spool_bytes: int,
         finishing: AbstractContextManager[object] | None = None,
     ) -> None:
         """Prepare it. `finishing` is entered while a complete file is moved into the store."""
         self._store = store
         self._counts = counts
-        self._first = FirstDigests(store)
+        self._first = FirstDigests(store, scopes)
         self._metadata = KeptMetadata(store, fetcher, counts)
         self._fetching = Fetching(
             store,

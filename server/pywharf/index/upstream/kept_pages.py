@@ -92,14 +92,15 @@ class KeptPages:
         metrics: PageMetrics,
         health: SourceHealth,
         *,
+        scopes: Scopes,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         wait_s: float = _WAIT_S,
     ) -> None:
         self._fetcher = fetcher
         self._store = store
-        self._scopes = Scopes()
-        self._kept = PageStore(store, self._scopes)
+        self._scopes = scopes
+        self._kept = PageStore(store, scopes)
         self._pins = PinnedProjects(store, monotonic)
         self._keep_s = keep_s
         self._metrics = metrics

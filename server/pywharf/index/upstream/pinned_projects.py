@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from pywharf.core.errors import PywharfError
 from pywharf.core.names import ProjectName, RepoName
 from pywharf.index.ports.cache_store import CacheStore, Pin
+from pywharf.index.single_flight import SingleFlight
 
 _logger = logging.getLogger(__name__)
 _FRESH_S = 60.0
@@ -27,6 +28,7 @@ class PinnedProjects:
         self._monotonic = monotonic
         self._read_again = -float("inf")
         self._by_repo: Mapping[RepoName, Mapping[ProjectName, _Files]] = {}
+        self._reading = SingleFlight[None, None]()
 
     async def repos(self, name: ProjectName) -> list[RepoName]:
         """Return the repos that have pinned a file of the project."""
@@ -39,9 +41,11 @@ class PinnedProjects:
         return self._by_repo.get(repo, _NOTHING).get(name, frozenset())
 
     async def _refresh(self) -> None:
+        if self._monotonic() >= self._read_again:
+            await self._reading.run(None, self._read)
+
+    async def _read(self) -> None:
         now = self._monotonic()
-        if now < self._read_again:
-            return
         try:
             found = {
                 repo: await asyncio.to_thread(_by_project, await self._store.pins(repo))

@@ -1,5 +1,7 @@
 """The files of one repo: those that it holds, and those of other indexes that the server caches."""
 
+import msgspec
+
 from pywharf.core.errors import NotFoundError
 from pywharf.core.filenames import may_be_stored
 from pywharf.core.model import File, Project
@@ -13,7 +15,6 @@ from pywharf.index.ports.served_content import ServedContent
 from pywharf.index.shared_resources import SharedResources
 from pywharf.index.threads import within
 from pywharf.index.upstream.source import Source
-from pywharf.index.upstream.sources import Answer
 from pywharf.index.upstream.upstream_cache import UpstreamCache
 
 
@@ -83,7 +84,7 @@ class RepoFiles:
         await self._offered(answer.project, file, foreign=True)
         if self._follower.catalog.source(name) is not None and not self._lookups.may_be_foreign(name, owned=True):
             return None  # it was published here meanwhile
-        return _of(answer, file)
+        return UpstreamFile(**msgspec.structs.asdict(file), source=answer.source)
 
     async def _offered(self, project: Project, file: File, *, foreign: bool) -> File:
         """Return the file. Raises NotFoundError if its project offers none, WithheldError."""
@@ -112,18 +113,3 @@ class RepoFiles:
             return await self._cache.files.metadata(file.source, name, file)
         async with within(CALL_TIMEOUT_S):
             return await self._backend.read_metadata(name, file)
-
-
-def _of(answer: Answer, file: File) -> UpstreamFile:
-    return UpstreamFile(
-        filename=file.filename,
-        sha256=file.sha256,
-        size=file.size,
-        upload_time=file.upload_time,
-        requires_python=file.requires_python,
-        metadata_sha256=file.metadata_sha256,
-        yanked=file.yanked,
-        location=file.location,
-        provenance=file.provenance,
-        source=answer.source,
-    )

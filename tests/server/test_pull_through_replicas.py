@@ -33,7 +33,7 @@ MB = 1_000_000
 KILLS = {"file_system": 20, "s3": 5}
 CLIENTS = 200
 SHARED_MB = int(os.environ.get("PYWHARF_SHARED_WHEEL_MB", "8"))
-"""The size of the wheel that all clients ask for at once."""
+"""The size of the wheel that all clients ask for concurrently."""
 PASSED_THROUGH = "pywharf_cache_passed_through_total"
 LEFT_TO_OTHERS = 64 * 1024 * 1024
 """Bytes of its disk that a server leaves free."""

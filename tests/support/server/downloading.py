@@ -1,4 +1,4 @@
-"""Many clients that download one file at once, whose cost is the server's and not their own."""
+"""Many clients that download one file concurrently, at little cost of their own."""
 
 import hashlib
 import socket

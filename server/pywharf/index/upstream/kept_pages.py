@@ -282,7 +282,7 @@ class KeptPages:
             # It stays what it was, so that nobody else's project takes its place, and pinned files are found.
             return "lost", msgspec.structs.replace(trusted, is_lost=True)
         project = await read_page(name, fetched)
-        assert project is not None  # noqa: S101 - its status is none of NOT_FOUND
+        assert project is not None  # noqa: S101 - read_page returns None for NOT_FOUND alone
         serial = fetched.serial
         if serial is None:
             serial = await asyncio.to_thread(last_serial, fetched.content, fetched.content_type)

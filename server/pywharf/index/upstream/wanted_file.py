@@ -38,7 +38,7 @@ class WantedFile(msgspec.Struct, frozen=True):
 
     @property
     def flight(self) -> tuple[str, Source, int]:
-        """What one fetch answers: others must not wait for an index that is none of theirs, nor within other bounds."""
+        """What identifies one fetch. Callers with another source, or another bound, get a fetch of their own."""
         return self.key, self.source, self.max_bytes
 
     @property

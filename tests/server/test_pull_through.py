@@ -1,14 +1,14 @@
 """Real clients install three real lock files through two replicas that keep an index: cold, warm, without the index."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from support.clients.computer import Computer, Index, Python
+from support.clients.computer import Computer, Index
+from support.clients.locking import LOCKS
 from support.object_stores.replicas import Balancer, balancer
 from support.object_stores.store import ObjectStore
 from support.server.index_client import sha256
@@ -70,76 +70,6 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]
 
         made = Running(index, generated, front, start(), of_index.close, restart)
         yield made
-
-
-@dataclass(frozen=True)
-class Lock:
-    """A lock file, and the tool that installs it on a new computer."""
-
-    name: str
-    write: Callable[[Computer, Index, list[str]], Path]
-    install: Callable[[Computer, Index, Path], Python]
-
-
-def _uv_env(index: Index) -> dict[str, str]:
-    return {"UV_INDEX_WHARF_USERNAME": index.user, "UV_INDEX_WHARF_PASSWORD": index.secret}
-
-
-def _write_uv_lock(computer: Computer, index: Index, projects: list[str]) -> Path:
-    folder = computer.home / "project"
-    folder.mkdir(parents=True)
-    (folder / "pyproject.toml").write_text(
-        '[project]\nname = "consumer"\nversion = "1.0"\nrequires-python = ">=3.11,<4"\n'
-        f"dependencies = {json.dumps(projects)}\n\n"
-        f'[[tool.uv.index]]\nname = "wharf"\nurl = {json.dumps(index.url)}\ndefault = true\n'
-    )
-    computer.run("uv", "lock", cwd=folder, env=_uv_env(index))
-    return folder / "uv.lock"
-
-
-def _uv_sync(computer: Computer, index: Index, lock: Path) -> Python:
-    folder = computer.home / "project"
-    folder.mkdir(parents=True)
-    for name in ("pyproject.toml", "uv.lock"):
-        (folder / name).write_text((lock.parent / name).read_text())
-    computer.run("uv", "sync", "--frozen", cwd=folder, env=_uv_env(index))
-    return Python(computer, folder / ".venv")
-
-
-def _compile(*arguments: str, name: str) -> Callable[[Computer, Index, list[str]], Path]:
-    def write(computer: Computer, index: Index, projects: list[str]) -> Path:
-        wanted = computer.home / "wanted.in"
-        computer.home.mkdir(parents=True, exist_ok=True)
-        wanted.write_text("\n".join(projects))
-        lock = computer.home / name
-        options = (f"--default-index={index.with_user}", f"--output-file={lock}", *arguments)
-        computer.run("uv", "pip", "compile", "--quiet", "--generate-hashes", *options, wanted)
-        return lock
-
-    return write
-
-
-def _pip_install(computer: Computer, index: Index, lock: Path) -> Python:
-    python = computer.python()
-    python.pip_install(index.with_user).run(computer, "--no-compile", "--require-hashes", "-r", lock)
-    return python
-
-
-def _uv_pip_sync(computer: Computer, index: Index, lock: Path) -> Python:
-    python = computer.python()
-    credentials = ("https://", "http://")
-    netrc = computer.home / ".netrc"
-    host = index.url.partition(credentials[1])[2].partition(":")[0]
-    netrc.write_text(f"machine {host} login {index.user} password {index.secret}\n")
-    computer.run("uv", "pip", "sync", f"--python={python.path}", "--preview-features=pylock", lock)
-    return python
-
-
-LOCKS = [
-    Lock("uv.lock", _write_uv_lock, _uv_sync),
-    Lock("requirements.txt", _compile(name="requirements.txt"), _pip_install),
-    Lock("pylock.toml", _compile("--format=pylock.toml", name="pylock.toml"), _uv_pip_sync),
-]
 
 
 @pytest.mark.timeout(300)

@@ -82,6 +82,15 @@ class Github(BackendModel, frozen=True, kw_only=True):
         return {"apiURL": self.api_url}
 
 
+BucketName = Annotated[Bucket, Meta(description="The bucket's name.")]
+BucketRegion = Annotated[
+    Region,
+    Meta(description="The bucket's region. Empty: us-east-1, which most stores other than Amazon's accept."),
+]
+AccountName = Annotated[AzureAccount, Meta(description="The storage account's name.")]
+ContainerName = Annotated[AzureContainer, Meta(description="The container's name.")]
+
+
 def _https_unless_allowed(backend: "StoreAddress") -> bool:
     return backend.allow_http or not backend.endpoint.startswith("http:")
 
@@ -165,11 +174,8 @@ class S3(ObjectStore, frozen=True, kw_only=True):
 
     type_name = "s3"
 
-    bucket: Annotated[Bucket, Meta(description="The bucket's name.")]
-    region: Annotated[
-        Region,
-        Meta(description="The bucket's region. Empty: us-east-1, which most stores other than Amazon's accept."),
-    ] = ""
+    bucket: BucketName
+    region: BucketRegion = ""
 
 
 class Gcs(ObjectStore, frozen=True, kw_only=True):
@@ -177,7 +183,7 @@ class Gcs(ObjectStore, frozen=True, kw_only=True):
 
     type_name = "gcs"
 
-    bucket: Annotated[Bucket, Meta(description="The bucket's name.")]
+    bucket: BucketName
 
 
 class Azure(ObjectStore, frozen=True, kw_only=True):
@@ -185,8 +191,8 @@ class Azure(ObjectStore, frozen=True, kw_only=True):
 
     type_name = "azure"
 
-    account: Annotated[AzureAccount, Meta(description="The storage account's name.")]
-    container: Annotated[AzureContainer, Meta(description="The container's name.")]
+    account: AccountName
+    container: ContainerName
 
 
 BACKEND_FIELDS = ("file_system", "github", "s3", "gcs", "azure")

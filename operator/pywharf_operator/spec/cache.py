@@ -4,8 +4,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from pywharf.config.forms import AzureAccount, AzureContainer, Bucket, Region
-from pywharf_operator.spec.backends import StoreAddress
+from pywharf_operator.spec.backends import AccountName, BucketName, BucketRegion, ContainerName, StoreAddress
 from pywharf_operator.spec.forms import Age, ObjectName, SecretKey, age_s
 from pywharf_operator.spec.model import Model, Rule, exactly_one
 from pywharf_operator.spec.quantities import quantity
@@ -28,11 +27,8 @@ class CacheS3(StoreAddress, frozen=True, kw_only=True):
 
     type_name = "s3"
 
-    bucket: Annotated[Bucket, Meta(description="The bucket's name.")]
-    region: Annotated[
-        Region,
-        Meta(description="The bucket's region. Empty: us-east-1, which most stores other than Amazon's accept."),
-    ] = ""
+    bucket: BucketName
+    region: BucketRegion = ""
 
 
 class CacheGcs(StoreAddress, frozen=True, kw_only=True):
@@ -40,7 +36,7 @@ class CacheGcs(StoreAddress, frozen=True, kw_only=True):
 
     type_name = "gcs"
 
-    bucket: Annotated[Bucket, Meta(description="The bucket's name.")]
+    bucket: BucketName
 
 
 class CacheAzure(StoreAddress, frozen=True, kw_only=True):
@@ -48,8 +44,8 @@ class CacheAzure(StoreAddress, frozen=True, kw_only=True):
 
     type_name = "azure"
 
-    account: Annotated[AzureAccount, Meta(description="The storage account's name.")]
-    container: Annotated[AzureContainer, Meta(description="The container's name.")]
+    account: AccountName
+    container: ContainerName
 
 
 class CacheSecretRef(Model, frozen=True, kw_only=True):

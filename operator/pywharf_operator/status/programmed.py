@@ -44,6 +44,11 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     reached: bool = True
     """Whether the replica itself answered: False without an answer, or if a mesh or a proxy answered."""
 
+    @property
+    def knows_all(self) -> bool:
+        """Whether it is of a version that reads all that a configuration may hold."""
+        return self.knows_policies and self.knows_access and self.knows_sources
+
 
 class ConfigHistory:
     """The last configurations, by digest: a hash of each repo's and policy's part.

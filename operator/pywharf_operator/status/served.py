@@ -107,7 +107,7 @@ def _refused(result: Result) -> Finding | None:
     # While pods are being replaced, the old ones may be of an older version.
     if not result.rolled_out:
         return None
-    if all(one.knows_policies and one.knows_access and one.knows_sources for one in result.reports):
+    if all(one.knows_all for one in result.reports):
         return refused(result.reports)
     verdict = result.verdict
     access = any(one.spec is not None and one.spec.access for one in verdict.repos)
